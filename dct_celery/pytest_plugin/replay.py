@@ -32,7 +32,7 @@ from dct_celery.pytest_plugin.node import Node
 from dct_celery.reports import masked
 from dct_celery.security import masking
 from dct_celery.settings import Settings
-from dct_celery.wire.pytest_reports import SessionReports, TestReports, unpacked
+from dct_celery.wire.pytest_reports import SessionReports, TestReports, unpacked, with_root_inside
 
 _Location = tuple[str, int | None, str]
 
@@ -185,7 +185,7 @@ class Replay:
             elif kind == "subtests":
                 self._count_subtests(nodeid, data["count"])
             elif kind == "output":
-                self.outputs[found.worker] = unpacked(data)
+                self.outputs[found.worker] = with_root_inside(unpacked(data), self._root)
             elif kind == "note":
                 self._warned.append(str(data["text"]))
             elif kind == "retry":

@@ -11,7 +11,6 @@ Paths below the top of the tree differ between machines; in these texts the top 
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -200,6 +199,8 @@ def _inside(text: str) -> str:
     return codec.dumps(text)[1:-1]
 
 
+#: Compressed bytes that come to more than this are passed on as they are.
+_LARGEST = 64 * 1024 * 1024
 #: A mapping with this key stands for a value of a type that JSON does not have.
 _TYPE = "\ue000type\ue000"
 
@@ -218,7 +219,7 @@ def packed(value: Any, other: Callable[[Any], Any] | None = None) -> Any:
         finite = value - value == 0
         return value if finite else {_TYPE: "float", "value": repr(value)}
     if kind is bytes:
-        return _packed_bytes(value)
+        return {_TYPE: "bytes", "value": base64.b64encode(value).decode("ascii")}
     if kind is list:
         return [packed(one, other) for one in value]
     if kind in (tuple, set, frozenset):
@@ -231,15 +232,6 @@ def packed(value: Any, other: Callable[[Any], Any] | None = None) -> Any:
     if other is None:
         raise TypeError(f"a value of type {kind.__name__} does not travel to other machines")
     return other(value)
-
-
-def _packed_bytes(value: bytes) -> dict[str, str]:
-    """Compressed text (of syrupy, for example) as the text: paths below the top of the tree are
-    found in that alone.
-    """
-    with contextlib.suppress(zlib.error, UnicodeDecodeError):
-        return {_TYPE: "zlib", "value": zlib.decompress(value).decode("utf-8")}
-    return {_TYPE: "bytes", "value": base64.b64encode(value).decode("ascii")}
 
 
 def unpacked(value: Any) -> Any:
@@ -260,12 +252,36 @@ _MAKE: dict[str, Callable[[Any], Any]] = {
     "int": int,
     "float": float,
     "bytes": lambda text: base64.b64decode(text, validate=True),
-    "zlib": lambda text: zlib.compress(text.encode("utf-8")),
     "tuple": lambda values: tuple(map(unpacked, values)),
     "set": lambda values: set(map(unpacked, values)),
     "frozenset": lambda values: frozenset(map(unpacked, values)),
     "dict": lambda pairs: {unpacked(key): unpacked(one) for key, one in pairs},
 }
+
+
+def without_root_inside(value: Any, root: str) -> Any:
+    """The value with `_TOP` for this path in its compressed texts, as syrupy sends them."""
+    return _recompressed(value, lambda text: without_root(text, root))
+
+
+def with_root_inside(value: Any, root: str) -> Any:
+    return _recompressed(value, lambda text: with_root(text, root))
+
+
+def _recompressed(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _recompressed(one, change) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_recompressed(one, change) for one in value]
+    if not isinstance(value, bytes):
+        return value
+    reader = zlib.decompressobj()
+    try:
+        text = reader.decompress(value, _LARGEST).decode("utf-8")
+    except (zlib.error, UnicodeDecodeError):
+        return value
+    whole = reader.eof and not reader.unused_data
+    return zlib.compress(change(text).encode("utf-8")) if whole else value
 
 
 def loads(text: str) -> Any:

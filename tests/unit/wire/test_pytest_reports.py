@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dct_celery.core.codec import Malformed
+from dct_celery.wire import pytest_reports
 from dct_celery.wire.pytest_reports import (
     TOP_NAME,
     Input,
@@ -21,6 +22,8 @@ from dct_celery.wire.pytest_reports import (
     plain,
     split_arguments,
     unpacked,
+    with_root_inside,
+    without_root_inside,
 )
 
 ROOT = "/builds/shop"
@@ -204,12 +207,27 @@ def test_a_value_of_a_type_that_it_is_not_is_malformed(kind: str) -> None:
 
 def test_paths_in_compressed_text_are_those_of_the_machine_that_reads_it() -> None:
     # Given
-    output = {"report": zlib.compress(json.dumps({f"{ROOT}/a.ambr": 1}).encode())}
+    place = f"{ROOT}/é.ambr"
+    output = {"report": [zlib.compress(json.dumps({place: 1}).encode())], "sum": (b"x", 1)}
     # When
-    text = TestReports([("output", packed(output))], "gw1").text(ROOT)
-    ((_, data),) = TestReports.read(text, NODEID, "/home/ci").events
+    data = unpacked(packed(without_root_inside(output, ROOT)))
+    found = with_root_inside(data, "/home/ci/ü")
     # Then
-    assert json.loads(zlib.decompress(unpacked(data)["report"])) == {"/home/ci/a.ambr": 1}
+    assert json.loads(zlib.decompress(found["report"][0])) == {"/home/ci/ü/é.ambr": 1}
+    assert found["sum"] == (b"x", 1)
+
+
+@pytest.mark.parametrize("value", [b"\xff", zlib.compress(b"\xff"), zlib.compress(b"text")[:-1]])
+def test_other_bytes_are_passed_on_as_they_are(value: bytes) -> None:
+    assert without_root_inside({"a": value}, ROOT) == {"a": value}
+
+
+def test_a_bomb_is_passed_on_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    monkeypatch.setattr(pytest_reports, "_LARGEST", 1000)
+    bomb = zlib.compress(b"0" * 1001)
+    # Then
+    assert with_root_inside([bomb], ROOT) == [bomb]
 
 
 def test_the_name_of_the_folder_is_that_of_the_machine_that_reads_it() -> None:

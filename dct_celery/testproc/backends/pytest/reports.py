@@ -162,7 +162,7 @@ class Gatherer:
         if text := plugins.retry_text():
             self._reports.events.append(("retry", {"text": text}))
         if last and self._workeroutput.wanted:
-            self._reports.events.append(self._workeroutput.take())
+            self._reports.events.append(self._workeroutput.take(self._root.rstrip("/")))
         if self._session_changed:
             self._session_changed = False
             self._recorder.keeps_state()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dct_celery.wire.pytest_reports import packed, plain
+from dct_celery.wire.pytest_reports import packed, plain, without_root_inside
 
 #: Packages whose own `pytest_testnodedown` has nothing to do with it: data of coverage has a way of
 #: its own.
@@ -40,8 +40,11 @@ class WorkerOutput:
         ]
         self._finish = config.pluginmanager.subset_hook_caller("pytest_sessionfinish", others)
 
-    def take(self) -> tuple[str, dict[str, Any]]:
-        """An event for `TestReports`: "output", or "note" where a plugin has failed."""
+    def take(self, root: str) -> tuple[str, dict[str, Any]]:
+        """An event for `TestReports`: "output", or "note" where a plugin has failed.
+
+        `root`: top of the tree, without a separator at its end.
+        """
         config: Any = self._session.config
         status = 1 if self._session.testsfailed else 0
         try:
@@ -50,7 +53,8 @@ class WorkerOutput:
             said = f"{type(error).__name__}: {error}"
             return "note", {"text": f"pytest_sessionfinish of a test process raised {said}"}
         state = {"exitstatus": status, "shouldfail": False, "shouldstop": False}
-        return "output", packed({**config.workeroutput, **state}, plain)
+        output = without_root_inside({**config.workeroutput, **state}, root)
+        return "output", packed(output, plain)
 
 
 def _plugins_with(config: pytest.Config, hook: str) -> list[Any]:

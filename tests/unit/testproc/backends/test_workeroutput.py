@@ -69,8 +69,8 @@ def test_plugins_that_wait_are_asked_each_time_and_no_others() -> None:
     output = WorkerOutput(session)
     assert output.wanted
     # When
-    output.take()
-    kind, data = output.take()
+    output.take("/builds/shop")
+    kind, data = output.take("/builds/shop")
     # Then
     assert (kind, unpacked(data)["measured"]) == ("output", (2, b"x"))
 
@@ -82,7 +82,7 @@ def test_a_package_may_have_both_hooks_in_different_plugins() -> None:
     waiting: Any = types.ModuleType("syrupy.waiting")
     waiting.pytest_testnodedown = lambda node: None
     # When
-    _, data = WorkerOutput(_marked(session_with(), module, waiting)).take()
+    _, data = WorkerOutput(_marked(session_with(), module, waiting)).take("/builds/shop")
     # Then
     assert data["report"] == 1
 
@@ -101,7 +101,7 @@ def test_a_process_says_how_it_ended_as_a_worker_of_xdist_does() -> None:
     session = session_with(in_package(Publisher, "durations"))
     session.testsfailed = 2
     # When
-    _, data = WorkerOutput(session).take()
+    _, data = WorkerOutput(session).take("/builds/shop")
     # Then
     assert (data["exitstatus"], data["shouldfail"], data["shouldstop"]) == (1, False, False)
 
@@ -114,7 +114,7 @@ def test_a_plugin_that_fails_is_named_and_nothing_half_is_sent() -> None:
             raise LookupError("no such table")
 
     # When
-    kind, data = WorkerOutput(session_with(in_package(Broken, "broken"))).take()
+    kind, data = WorkerOutput(session_with(in_package(Broken, "broken"))).take("/builds/shop")
     # Then
     assert kind == "note"
     assert "LookupError: no such table" in data["text"]
@@ -125,7 +125,7 @@ def test_what_does_not_travel_is_shown_as_text() -> None:
     session = session_with(in_package(Publisher, "durations"))
     session.config.workeroutput["thing"] = {"place": object()}
     # When
-    _, data = WorkerOutput(session).take()
+    _, data = WorkerOutput(session).take("/builds/shop")
     # Then
     assert data["thing"]["place"].startswith("<object object")
 
