@@ -19,6 +19,11 @@ from tests.support import pytest_plugins
 from tests.support.fleet import Fleet
 from tests.support.pytest_plugins import PLUGINS, Plugin
 
+#: Of each file with tests, so that both workers have some.
+COPIES = 4
+#: That each of them takes at least.
+SECONDS = 0.1
+
 
 def main(names: list[str]) -> int:
     if why := pytest_plugins.missing():
@@ -35,14 +40,18 @@ def main(names: list[str]) -> int:
         pytest_plugins.start_workers(fleet)
         project = pytest_plugins.copy_of_project(Path(name, "shelf"))
         for plugin in chosen:
+            more = pytest_plugins.multiplied(plugin, project, COPIES)
             with _place(plugin, Path(name)) as words:
-                found, different = pytest_plugins.both(fleet, [plugin], project, *words)
+                found, different = pytest_plugins.both(
+                    fleet, [more], project, *words, seconds=SECONDS
+                )
             bad += bool(different)
             print(
                 f"{_named(plugin, installed)}: {len(found.cases)} tests, exit {found.code}:",
                 end=" ",
             )
-            print("as the sequential run" if not different else "DIFFERS")
+            print("as the sequential run" if not different else "DIFFERS", end=", ")
+            print(f"{len(pytest_plugins.workers_of(project))} workers")
             print("".join(f"    {line[:2000]}\n" for line in different), end="", flush=True)
     return 1 if bad else 0
 

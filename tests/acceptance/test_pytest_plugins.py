@@ -51,3 +51,4 @@ def test_plugins_say_what_they_say_of_a_sequential_run(
     assert not different, "\n".join(different)
     assert found.code == 1
     assert len(found.cases) > 20
+    assert len(pytest_plugins.workers_of(project)) == 2

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ INSTALLED = Path(__file__).parents[2] / ".cache" / "pytest-plugins" / "site-pack
 PROJECT = Path(__file__).parents[1] / "pytest_torture" / "plugins"
 #: Of every process that is to find them.
 ENVIRONMENT = {"PYTHONPATH": str(INSTALLED), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+#: Report that says which worker has run which test.
+SLOTS = "slots.json"
 #: In every run, as these are there wherever pytest is distributed.
 _ALWAYS = ("xdist",)
 
@@ -56,6 +58,12 @@ def words_of(plugins: Iterable[Plugin]) -> list[str]:
     return [*(part for name in modules for part in ("-p", name)), *words]
 
 
+def workers_of(project: Path) -> set[str]:
+    """Workers that have had tests in the last run of `both`."""
+    report = json.loads((project / SLOTS).read_text())
+    return {test["worker"] for test in report["tests"] if test["worker"]}
+
+
 def start_workers(fleet: Fleet) -> None:
     """Two of one slot each that find the plugins."""
     for name in ("build-a", "build-b"):
@@ -65,6 +73,25 @@ def start_workers(fleet: Fleet) -> None:
 def copy_of_project(place: Path) -> Path:
     """A copy that runs may write into."""
     return Path(shutil.copytree(PROJECT, place))
+
+
+def multiplied(plugin: Plugin, project: Path, times: int) -> Plugin:
+    """The same with each of its files several times: enough tests for more than one worker."""
+    words = list(plugin.words)
+    for word in plugin.words:
+        if not word.endswith(".py"):
+            continue
+        stem = word.removesuffix(".py")
+        for number in range(2, times + 1):
+            copy = f"{stem}_{number}"
+            for name in ("{}.py", "__snapshots__/{}.ambr", "cassettes/{}"):
+                source, target = project / name.format(stem), project / name.format(copy)
+                if source.is_dir():
+                    shutil.copytree(source, target, dirs_exist_ok=True)
+                elif source.exists():
+                    shutil.copyfile(source, target)
+            words.insert(words.index(word) + 1, f"{copy}.py")
+    return replace(plugin, words=tuple(words))
 
 
 def written(project: Path, plugins: Iterable[Plugin]) -> dict[str, object]:
@@ -303,17 +330,22 @@ PLUGINS = (
 
 
 def both(
-    pool: Fleet, plugins: Iterable[Plugin], project: Path, *more: str
+    pool: Fleet, plugins: Iterable[Plugin], project: Path, *more: str, seconds: float = 0.0
 ) -> tuple[PytestRun, list[str]]:
-    """The distributed run with these plugins, and what is not as in the sequential one."""
+    """The distributed run with these plugins, and what is not as in the sequential one.
+
+    `more`: words; `seconds`: that each test takes at least.
+    """
     chosen = list(plugins)
     words = [*words_of(chosen), *more]
-    environment = dict(ENVIRONMENT)
+    environment = {**ENVIRONMENT, "TORTURE_SECONDS": str(seconds)}
     for plugin in chosen:
         environment |= plugin.environment
     expected = sequential(project, *words, **environment)
     files = written(project, chosen)
-    found = distributed(pool, project, "-p", "dct_celery.pytest_plugin", *words, **environment)
+    own = ("-p", "dct_celery.pytest_plugin", "--dct-json", str(project / SLOTS))
+    environment["DCT_CHUNK_SECONDS"] = "0.1"
+    found = distributed(pool, project, *own, *words, **environment)
     different = differences(expected, found)
     for plugin in chosen:
         if plugin.printed is not None:

@@ -12,6 +12,7 @@ def test_values(number, record_property, pytestconfig):
 
 class TestOrder:
     @pytest.mark.parametrize("number", range(6))
-    def test_order(self, number, record_property):
-        before = ran[-1] if ran else ""
-        record_property("before", before if before.startswith("test_order") else "")
+    def test_order(self, number, record_property, request):
+        of_the_class = request.node.parent.nodeid
+        before = [one for one in ran if one.startswith(of_the_class)]
+        record_property("before", before[-1:])

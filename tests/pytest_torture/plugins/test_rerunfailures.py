@@ -30,7 +30,7 @@ def test_of_a_fixture(slow_to_start): ...
 @pytest.mark.flaky(reruns=1)
 def test_with_subtests(subtests):
     with subtests.test(n=1):
-        assert calls["second"] == 5
+        assert subtests == 5
 
 
 def test_without_a_mark():
