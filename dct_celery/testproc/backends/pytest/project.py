@@ -138,7 +138,10 @@ class PytestProject:
         self._settle()
         self._ran = True
         if self._gatherer is None:
-            self._gatherer = Gatherer(self.session)
+            given, _ = split_arguments(self._load.arguments)
+            self._gatherer = Gatherer(
+                self.session, output_is_read=given is not None and given.added is not None
+            )
             self.session.config.pluginmanager.register(self._gatherer, "dct-gatherer")
         return run_chunk(self, indices, recorder, self._gatherer)
 

@@ -119,10 +119,12 @@ class XmlTest:
 class Gatherer:
     """A plugin of test processes."""
 
-    def __init__(self, session: pytest.Session) -> None:
+    def __init__(self, session: pytest.Session, *, output_is_read: bool) -> None:
+        """`output_is_read`: there are plugins on the dispatcher."""
         config = session.config
         self._config: Any = config
         self._workeroutput = WorkerOutput(session)
+        self._sends_output = output_is_read and self._workeroutput.wanted
         self._reports = TestReports()
         self._outcomes: list[tuple[Outcome, Failure | None, str]] = []
         self._output: list[str] = []
@@ -161,7 +163,7 @@ class Gatherer:
         """
         if text := plugins.retry_text():
             self._reports.events.append(("retry", {"text": text}))
-        if last and self._workeroutput.wanted:
+        if last and self._sends_output:
             self._reports.events.append(self._workeroutput.take(self._root.rstrip("/")))
         if self._session_changed:
             self._session_changed = False
@@ -254,7 +256,7 @@ def _failed_subtests(config: pytest.Config, report: Any) -> int:
     except ImportError:  # pytest 8 has none
         return 0
     key: Any = getattr(report, "id", report.nodeid)
-    return config.stash[failed_subtests_key].get(key, 0)
+    return config.stash.get(failed_subtests_key, {}).get(key, 0)
 
 
 def _reason(longrepr: Any) -> str:
