@@ -81,7 +81,7 @@ class Node:
         for name, value in self.added().items():
             try:
                 packed(value)
-            except TypeError as error:
+            except (TypeError, RecursionError) as error:
                 raise pytest.UsageError(
                     f"workerinput[{name!r}] of a plugin: {error}; disable the plugin with"
                     " -p no:NAME"

@@ -183,9 +183,9 @@ class Replay:
             elif kind == "xml":
                 self._add_to_xml(data)
             elif kind == "subtests":
-                self._count_subtests(nodeid, data["count"])
+                self._count_subtests(nodeid, int(data["count"]))
             elif kind == "output":
-                self.outputs[found.worker] = with_root_inside(unpacked(data), self._root)
+                self._keep_output(found.worker, data)
             elif kind == "note":
                 self._warned.append(str(data["text"]))
             elif kind == "retry":
@@ -197,6 +197,14 @@ class Replay:
                 report.item_index = verdict.entry.index
                 hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
+
+    def _keep_output(self, worker: str, data: dict[str, Any]) -> None:
+        try:
+            output = with_root_inside(unpacked(data), self._root)
+        except Malformed as error:
+            self._warned.append(f"workeroutput of {worker} cannot be read: {error}")
+        else:
+            self.outputs[worker] = output
 
     def _count_subtests(self, nodeid: str, count: int) -> None:
         """pytest makes a failure of a test of which it has counted failed subtests."""

@@ -36,6 +36,16 @@ _DEPTH = 40
 _LONGEST = 10_000
 #: First word of the arguments of the backend `pytest`, before those of the user.
 _INPUT = "--dct-input="
+#: Kind of an event -> keys that its data have at least.
+_NEEDED: Mapping[str, frozenset[str]] = {
+    "report": frozenset(),
+    "warning": frozenset({"message", "category", "filename", "lineno", "when", "nodeid"}),
+    "xml": frozenset({"nodeid", "name", "value"}),
+    "subtests": frozenset({"count"}),
+    "retry": frozenset({"text"}),
+    "output": frozenset(),
+    "note": frozenset({"text"}),
+}
 #: Keys of a serialized TestReport that has nothing to say.
 PLAIN = frozenset(
     {
@@ -131,7 +141,10 @@ class TestReports:
                 if isinstance(event, list):
                     found.events.append(("report", _whole(event, head, nodeid)))
                 else:
-                    found.events += event.items()
+                    ((kind, data),) = event.items()
+                    if not data.keys() >= _NEEDED[kind]:
+                        raise ValueError(f"{kind} lacks something")
+                    found.events.append((kind, data))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Malformed(f"not reports of pytest: {error!r}"[:300]) from None
         return found
@@ -208,7 +221,8 @@ _TYPE = "\ue000type\ue000"
 def packed(value: Any, other: Callable[[Any], Any] | None = None) -> Any:
     """A value that xdist would carry between processes, as one that JSON has: see `unpacked`.
 
-    `other`: makes a plain value of what xdist would refuse; without it that raises TypeError.
+    `other`: makes a plain value of what xdist would refuse; without it that raises TypeError. A
+    value that contains itself raises RecursionError.
     """
     kind = type(value)
     if value is None or kind in (bool, str):
@@ -236,26 +250,30 @@ def packed(value: Any, other: Callable[[Any], Any] | None = None) -> Any:
 
 def unpacked(value: Any) -> Any:
     """What `packed` was given. Raises Malformed."""
+    try:
+        return _unpacked(value)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise Malformed(f"not a packed value: {error!r}"[:300]) from None
+
+
+def _unpacked(value: Any) -> Any:
     if isinstance(value, list):
-        return [unpacked(one) for one in value]
+        return [_unpacked(one) for one in value]
     if not isinstance(value, dict):
         return value
     if _TYPE not in value:
-        return {key: unpacked(one) for key, one in value.items()}
-    try:
-        return _MAKE[value[_TYPE]](value["value"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Malformed(f"not a packed value: {error!r}"[:300]) from None
+        return {key: _unpacked(one) for key, one in value.items()}
+    return _MAKE[value[_TYPE]](value["value"])
 
 
 _MAKE: dict[str, Callable[[Any], Any]] = {
     "int": int,
     "float": float,
     "bytes": lambda text: base64.b64decode(text, validate=True),
-    "tuple": lambda values: tuple(map(unpacked, values)),
-    "set": lambda values: set(map(unpacked, values)),
-    "frozenset": lambda values: frozenset(map(unpacked, values)),
-    "dict": lambda pairs: {unpacked(key): unpacked(one) for key, one in pairs},
+    "tuple": lambda values: tuple(map(_unpacked, values)),
+    "set": lambda values: set(map(_unpacked, values)),
+    "frozenset": lambda values: frozenset(map(_unpacked, values)),
+    "dict": lambda pairs: {_unpacked(key): _unpacked(one) for key, one in pairs},
 }
 
 

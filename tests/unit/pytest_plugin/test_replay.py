@@ -125,6 +125,14 @@ def test_the_last_output_of_each_process_counts(scene: Scene) -> None:
     assert scene.replay.outputs == {"gw7": {"sum": (2, b"x")}, "gw9": {"sum": 5}}
 
 
+def test_an_output_that_cannot_be_read_is_named(scene: Scene) -> None:
+    # When
+    scene.judged(("output", {"\ue000type\ue000": "tuple"}))
+    # Then
+    assert scene.replay.outputs == {}
+    assert scene.summary()[0].startswith("workeroutput of gw7 cannot be read: ")
+
+
 def test_a_note_of_a_process_is_in_the_summary_once(scene: Scene) -> None:
     # When
     for index in range(2):

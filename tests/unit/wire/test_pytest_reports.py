@@ -239,6 +239,27 @@ def test_the_name_of_the_folder_is_that_of_the_machine_that_reads_it() -> None:
     assert data["keywords"] == {"ci": 1, "x": 1}
 
 
+def test_a_value_of_endless_depth_is_malformed() -> None:
+    # Given
+    deep: Any = []
+    for _ in range(5000):
+        deep = [deep]
+    # Then
+    with pytest.raises(Malformed):
+        unpacked(deep)
+
+
+@pytest.mark.parametrize(
+    "event", [{}, {"unknown": {}}, {"xml": {"name": "a"}}, {"note": []}, {"note": {}, "retry": {}}]
+)
+def test_an_event_that_lacks_something_is_malformed(event: dict[str, Any]) -> None:
+    # Given
+    text = json.dumps({"worker": "gw1", "location": None, "keywords": [], "events": [event]})
+    # Then
+    with pytest.raises(Malformed):
+        TestReports.read(text, NODEID, ROOT)
+
+
 def test_a_type_without_a_value_is_malformed() -> None:
     with pytest.raises(Malformed):
         unpacked({"\ue000type\ue000": "tuple"})

@@ -47,14 +47,14 @@ class WorkerOutput:
         """
         config: Any = self._session.config
         status = 1 if self._session.testsfailed else 0
+        state = {"exitstatus": status, "shouldfail": False, "shouldstop": False}
         try:
             self._finish(session=self._session, exitstatus=status)
+            output = without_root_inside({**config.workeroutput, **state}, root)
+            return "output", packed(output, plain)
         except Exception as error:
-            said = f"{type(error).__name__}: {error}"
-            return "note", {"text": f"pytest_sessionfinish of a test process raised {said}"}
-        state = {"exitstatus": status, "shouldfail": False, "shouldstop": False}
-        output = without_root_inside({**config.workeroutput, **state}, root)
-        return "output", packed(output, plain)
+            said = f"{type(error).__name__}: {error}"[:300]
+            return "note", {"text": f"workeroutput of a test process is missing: {said}"}
 
 
 def _plugins_with(config: pytest.Config, hook: str) -> list[Any]:
