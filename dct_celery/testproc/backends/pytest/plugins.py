@@ -19,8 +19,6 @@ from dct_celery.wire.pytest_reports import Input
 
 #: The module of pytest-retry.
 _RETRY = "pytest_retry.retry_plugin"
-#: In the loader, until a fork has one of its own.
-LOADER = "gw0"
 #: Plugins that gather results by ways that end at the border of a machine: name -> what is lost.
 _LOCAL = {
     "harvest": "pytest-harvest does not gather results: its files stay where each test has run",
@@ -68,14 +66,14 @@ def become_worker(config: pytest.Config, given: Input) -> str:
     added = {**_seeds(config, given.seed), **(given.added or {})}
     untyped: Any = config
     untyped.workerinput = {
-        "workerid": LOADER,
+        "workerid": own_id(os.environ),
         "workercount": given.workercount,
         "testrunuid": given.testrunuid,
         "mainargv": list(given.mainargv),
         **added,
     }
     untyped.workeroutput = {}
-    announce(config, LOADER)
+    announce(config, untyped.workerinput["workerid"])
     _without_sockets(config)
     _show_timeouts()
     return dist
@@ -91,6 +89,13 @@ def retry_text() -> str:
     reporter.stream.seek(0)
     reporter.stream.truncate()
     return text
+
+
+def own_id(environ: Mapping[str, str]) -> str:
+    """`gwN`. N is small, as tests add it to ports, and of this process alone in the whole run. It
+    is 0 where no tests run, as in a loader.
+    """
+    return f"gw{environ.get('DCT_PROCESS', '0')}"
 
 
 def announce(config: pytest.Config, workerid: str) -> None:

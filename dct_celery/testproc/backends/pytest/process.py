@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,9 @@ from dct_celery.testproc.backends.pytest import plugins
 def settle(session: pytest.Session) -> None:
     """Called once, before anything of the session runs in this process."""
     config = session.config
-    plugins.announce(config, own_id(os.environ))
+    plugins.announce(config, plugins.own_id(os.environ))
     _capture_anew(config)
     _own_basetemp(config)
-
-
-def own_id(environ: Mapping[str, str]) -> str:
-    """`gwN`. N is small, as tests add it to ports, and of this process alone in the whole run. It
-    is 0 where no tests run.
-    """
-    return f"gw{environ.get('DCT_PROCESS', '0')}"
 
 
 def _capture_anew(config: pytest.Config) -> None:

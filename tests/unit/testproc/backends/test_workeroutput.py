@@ -10,7 +10,7 @@ import pluggy
 import pytest
 from _pytest import hookspec
 
-from dct_celery.testproc.backends.pytest.process import own_id
+from dct_celery.testproc.backends.pytest.plugins import own_id
 from dct_celery.testproc.backends.pytest.workeroutput import WorkerOutput
 from dct_celery.wire.pytest_reports import unpacked
 
