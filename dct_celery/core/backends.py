@@ -18,6 +18,20 @@ BUILT_IN = {
     DJANGO: "dct_celery.testproc.backends.django_unittest:BACKEND",
     PYTEST: "dct_celery.testproc.backends.pytest:BACKEND",
 }
+#: Options that only the backend `django` understands.
+DJANGOS_OPTIONS = (
+    "settings",
+    "k",
+    "tag",
+    "exclude_tag",
+    "pattern",
+    "top_level_directory",
+    "shuffle",
+    "reverse",
+    "buffer",
+    "debug_sql",
+    "testrunner",
+)
 _DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 #: A built-in one, or module:attribute of one in the project or its environment.
 PATTERN = rf"{'|'.join(BUILT_IN)}|{_DOTTED}:{_DOTTED}"
