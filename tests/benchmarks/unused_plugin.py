@@ -1,8 +1,9 @@
 """What a pytest pays that does not use dct: `python -m tests.benchmarks.unused_plugin [--pairs N]`.
 
 The same process of pytest with one empty test and without the plugins of others, with this
-package's entry point and without it, in turns. Printed are the medians, and the median of the differences within pairs, with the range
-that it has with 95 % confidence (of its rank, so no distribution is assumed).
+package's entry point and without it, in turns. Printed are the medians, and the median of the
+differences within pairs, with the range that it has with 95 % confidence (of its rank, so no
+distribution is assumed).
 """
 
 from __future__ import annotations
