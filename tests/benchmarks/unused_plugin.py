@@ -56,7 +56,8 @@ def _measure(folder: str, *, with_plugin: bool) -> tuple[float, float]:
     options = [word for name in blocked for word in ("-p", f"no:{name}")]
     begun, before = time.perf_counter(), _cpu()
     subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *options, folder],
+        [sys.executable, "-m", "pytest", "-q", *options],
+        cwd=folder,
         check=True,
         stdout=subprocess.DEVNULL,
     )
