@@ -86,7 +86,7 @@ def _explained(
 
     answers: dict[tuple[str, str], Bisection | str] = {}
     for one in found:
-        key = (one.cls, one.run)
+        key = (one.unit, one.run)
         if one.open and key not in answers and len(answers) < _MOST and not interrupted():
             try:
                 report = bisect(*plan_bisection(past_of(one.run), one.name))
