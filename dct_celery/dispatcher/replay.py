@@ -41,8 +41,8 @@ class Replay:
         where = f"{self.attempt.lease.worker} slot {self.attempt.lease.slot}"
         last = "" if self.target is None else f", up to {self.past.entries[self.target].id}"
         return (
-            f"replaying {plural(len(entries), 'test')} in {counted(entries)} that ran in one process"
-            f" of {where}{last}"
+            f"replaying {plural(len(entries), 'test')} in {counted(entries)} that ran in one"
+            f" process of {where}{last}"
         )
 
     def closing(self, report: RunReport) -> str:
