@@ -43,6 +43,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     for flag, (name, metavar, text) in VALUES.items():
         group.addoption(flag, dest=f"dct_{name}", metavar=metavar, default=None, help=text)
+    parser.addini(
+        "dct_once",
+        "Fixtures of scope session that distributed runs set up once on each host (dct)",
+        type="args",
+        default=[],
+    )
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -564,7 +564,7 @@ class Preparation:
     def close(self) -> None:
         """Ends the loader with all its forks; drops this run's clones or keeps them for later."""
         if self.process is not None:
-            self.process.close(grace=2.0)
+            self.process.close(grace=5.0)
         if self.checks is not None:
             self.checks.join()  # its process has ended with the loader
         try:

@@ -19,6 +19,7 @@ from dct_celery.testproc.backends.base import (
 from dct_celery.testproc.backends.pytest import manifest, process
 from dct_celery.testproc.backends.pytest.chunk import run_chunk
 from dct_celery.testproc.backends.pytest.databases import Databases
+from dct_celery.testproc.backends.pytest.once import OnceFixtures
 from dct_celery.testproc.backends.pytest.reports import Gatherer
 from dct_celery.testproc.failures import cut
 from dct_celery.testproc.recorder import Recorder
@@ -39,6 +40,7 @@ class PytestProject:
         reports: SessionReports,
         failures: Sequence[dict[str, Any]],
         *,
+        once: OnceFixtures,
         dist: str,
         maxfail: int,
     ) -> None:
@@ -46,6 +48,7 @@ class PytestProject:
         `maxfail`: see `Description`.
         """
         self.session = session
+        self._once = once
         self._load = load
         self._reports = reports
         self._failures = failures
@@ -152,6 +155,7 @@ class PytestProject:
     def _settle(self) -> None:
         if not self._settled:
             self._settled = True
+            self._once.leave_to_the_loader()
             process.settle(self.session)
 
 
