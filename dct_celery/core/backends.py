@@ -63,6 +63,6 @@ def _label_of_unit(entry: Entry) -> str:
 
 def rerun_after(command: Iterable[str], classes: Sequence[Entry], entry: Entry) -> str:
     """The same with the classes of these tests before it; the command must keep this order."""
-    labels = map(_label_of_unit, classes)
-    words, labels = list(command), [*dict.fromkeys(labels), entry.label or entry.id]
+    before = dict.fromkeys(map(_label_of_unit, classes))
+    words, labels = list(command), [*before, entry.label or entry.id]
     return shlex.join([*words, *(reversed(labels) if "--reverse" in words else labels)])

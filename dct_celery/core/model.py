@@ -283,6 +283,11 @@ class FixtureRef:
         )
 
 
+#: The tear-down of pytest's session in one process. In the sequential run it is a part of the last
+#: test of the suite, and so it is where that has run; other processes report it by itself.
+END_OF_SESSION = FixtureRef(FixturePhase.TEAR_DOWN, FixtureScope.SESSION, "pytest")
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """One thing that went wrong in a test or fixture, formatted in the test process."""

@@ -77,7 +77,7 @@ class DispatcherSession:
         self._config = config
         self._replaced = replaced
         self._replay: Replay | None = None
-        words = config.invocation_params.args
+        words: Sequence[str] = config.invocation_params.args
         if config.option.dct_concurrent:
             words = in_our_words(words)
         self._words = own_words(words)
@@ -140,6 +140,8 @@ class DispatcherSession:
             raise session.Interrupted(session.shouldstop)
         if report.exit_code == 7:
             self._exit = 7
+        elif report.exit_code == 1 and not session.testsfailed:
+            self._exit = 1  # what failed is in no report of a test
         elif report.exit_code == UsageError.exit_code:
             raise pytest.UsageError(report.note)
         elif report.exit_code not in (0, 1):

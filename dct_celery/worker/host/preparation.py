@@ -173,6 +173,8 @@ class Preparation:
         self.process: UserProcess | None = None
         self.pool: ClonePool | None = None
         self.checks: SystemChecks | None = None
+        #: The loader has something to tear down when it ends.
+        self.lasting = False
         self._servers: dict[str, DatabaseServer] = {}
         self._liveness = LivenessLocks(services.clock)
         self._forks = itertools.count(1)
@@ -188,6 +190,7 @@ class Preparation:
         spec = self._spec()
         self._folder.create()
         loaded = self._load(spec)
+        self.lasting = loaded.lasting
         self._step("load")
         log.info("run %s: %d tests loaded in %.2f s", self._run, loaded.count, loaded.seconds)
         if loaded.threads:

@@ -42,6 +42,8 @@ class OnceFixtures:
         #: What the loader will run at its end. In forks it must neither run nor be collected: a
         #: generator that is collected goes on behind its yield.
         self._kept: list[object] = []
+        #: Something is set up, for the loader to tear down.
+        self.lasting = False
 
     def set_up(self) -> None:
         """In the loader. An exception of a fixture stays with it: each test that needs it fails.
@@ -52,6 +54,7 @@ class OnceFixtures:
         if not self._users or threads.settle():
             return
         enter(self._session)
+        self.lasting = True
         for name, item in self._users.items():
             try:
                 request_of(item).getfixturevalue(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from dct_celery.testproc.backends.pytest.chunk import run_chunk
 from dct_celery.testproc.backends.pytest.databases import Databases
 from dct_celery.testproc.backends.pytest.once import OnceFixtures
 from dct_celery.testproc.backends.pytest.reports import Gatherer
+from dct_celery.testproc.backends.pytest.session_end import SessionFixtures, tear_down
 from dct_celery.testproc.failures import cut
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
@@ -49,6 +51,8 @@ class PytestProject:
         """
         self.session = session
         self._once = once
+        self._session_fixtures = SessionFixtures()
+        session.config.pluginmanager.register(self._session_fixtures, "dct-session-fixtures")
         self._load = load
         self._reports = reports
         self._failures = failures
@@ -92,6 +96,7 @@ class PytestProject:
             facts={"pytest": pytest.__version__},
             session=self._reports.text(self._load.root),
             maxfail=self._maxfail,
+            lasting=self._once.lasting,
         )
         if self._databases is None:
             return said
@@ -143,7 +148,12 @@ class PytestProject:
         if self._gatherer is None:
             self._gatherer = Gatherer(self.session.config)
             self.session.config.pluginmanager.register(self._gatherer, "dct-gatherer")
-        return run_chunk(self, indices, recorder, self._gatherer)
+        result = run_chunk(self, indices, recorder, self._gatherer)
+        return replace(result, session=self._session_fixtures.have_tear_downs())
+
+    def tear_down(self) -> Sequence[Failure]:
+        self._ran = False
+        return tear_down(self.session, self._load.root)
 
     def close(self) -> None:
         """Tears down the fixtures of the session, where tests have set some up."""
