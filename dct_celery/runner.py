@@ -163,7 +163,7 @@ def command_line(
         raise CommandError(_NO_PARALLEL.format(parallel), returncode=_USAGE)
     if _measured():
         raise CommandError(_NO_COVERAGE, returncode=_USAGE)
-    argv = ["run", *_command()]
+    argv = ["run", "--backend=django", *_command()]
     argv += [
         f"{flag}={given[name]}" for name, flag in _VALUES.items() if given.get(name) is not None
     ]

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from dct_celery.core import backends, globs, ids
+from dct_celery.core import backends, command, globs, ids, projects
 from dct_celery.core.address import AddressError, UnquotedError
 from dct_celery.core.option import Group, Kind, Option, accept, expected, shown
 from dct_celery.errors import ConfigError
@@ -78,7 +78,8 @@ class Settings:
 
     backend: str = _tests(
         "str",
-        "Test framework: django, pytest, or module:attribute of a backend of your own",
+        "Test framework: django, pytest, or module:attribute of a backend of your own; default: by"
+        " the project's files",
         default=backends.DJANGO,
         metavar="NAME",
         pattern=backends.PATTERN,
@@ -485,11 +486,69 @@ def load(
         origins[option.name] = "default" if given is None else given.origin
     if not values["broker"]:
         origins["broker"] = "same as store"
+    if origins["backend"] == "default" and (choice := _recognised(values, origins, cwd)):
+        values["backend"], origins["backend"] = choice.backend, choice.origin
     values["store"] = _respell(values["store"], "unix")
     values["broker"] = _respell(values["broker"], "redis+socket")
     settings = Settings(**values)
     masking.PROCESS.learn(settings.secrets())
     return settings, origins
+
+
+def _recognised(
+    values: Mapping[str, Any], origins: Mapping[str, str], cwd: Path
+) -> projects.Choice | None:
+    """The backend that the project's files are for; None if they leave no doubt."""
+    djangos = (name for name in backends.DJANGOS_OPTIONS if origins[name] != "default")
+    return projects.choose(
+        _pytest_config(values["labels"], cwd),
+        has_manage=(cwd / command.MANAGE[0]).is_file(),
+        own_command=values["command"],
+        djangos=next((origins[name] for name in djangos), None),
+    )
+
+
+def _pytest_config(labels: Iterable[str], cwd: Path) -> projects.PytestConfig | None:
+    """As pytest finds it: from the folder that holds all that is selected upwards, but not further
+    than the tree that is sent.
+    """
+    paths = (cwd / label.partition("::")[0] for label in labels if label[:1] not in ("", "-"))
+    named = [path.absolute() for path in paths if _exists(path)]
+    start = Path(os.path.commonpath(named)) if named else cwd.absolute()
+    start = start if start.is_dir() else start.parent
+    above = (start, *start.parents)
+    top = next((folder for folder in above if (folder / ".git").exists()), cwd.absolute())
+    for folder in above:
+        for name in projects.PYTEST_FILES:
+            if (config := _read_config(folder / name, cwd)) is not None:
+                return config
+        if folder == top:
+            break
+    return None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # it is no path at all
+        return False
+
+
+def _read_config(path: Path, cwd: Path) -> projects.PytestConfig | None:
+    if not path.is_file():
+        return None
+    try:
+        found = projects.pytest_config(path.name, path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise ConfigError(
+            f"{os.path.relpath(path, cwd)} cannot be read ({_why(exc)}), so it is not known whether"
+            " tests are pytest's; fix the file, or choose with --backend"
+        ) from exc
+    if found is None:
+        return None
+    folder = os.path.relpath(path.parent, cwd)
+    place = os.path.join(folder, found.place).removeprefix("./")
+    return replace(found, place=place, above=folder.startswith(".."))
 
 
 def warnings_of(env: Mapping[str, str], cwd: Path) -> list[str]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dct_celery.bootstrap import report_files
 from dct_celery.core.address import parse
 from dct_celery.core.backends import PYTEST
+from dct_celery.core.projects import RECOGNISED
 from dct_celery.core.redact import redact
 from dct_celery.errors import BrokerUnavailable, Superseded, Untrusted, UsageError
 from dct_celery.ports import reporting
@@ -173,8 +174,9 @@ def _dispatch(
         timings=place.timings or services.timings,
         snapshot=_compared(services, task),
     )
-    if task.opening:
-        services.report(Notice(task.opening))
+    opening = task.opening if task.request is not None else recognised(settings, origins)
+    if opening:
+        services.report(Notice(opening))
     return RunLifecycle(services, request).run()
 
 
@@ -201,6 +203,12 @@ def _with_input(settings: Settings) -> tuple[str, ...]:
         seed=random.randint(0, 2**32 - 1),
     )
     return ((given or own).argument(), *words)
+
+
+def recognised(settings: Settings, origins: Mapping[str, str]) -> str:
+    """A line for people, if the backend was not chosen by them; else empty."""
+    origin = origins.get("backend", "")
+    return f"backend: {settings.backend}, {origin}" if origin.startswith(RECOGNISED) else ""
 
 
 def _compared(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dct_celery.bootstrap.worker import cache_folder
+from dct_celery.core.projects import RECOGNISED
 from dct_celery.security import masking
 from dct_celery.settings import Settings, warnings_of
 
@@ -88,6 +89,9 @@ def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> It
                 text,
                 fix,
             )
+    if origins.get("backend", "").startswith(RECOGNISED):
+        text = f"{settings.backend}, {origins['backend']}"
+        yield doctor_databases.Finding("ok", "backend", text)
     loaded: list[Loaded] = []
     refused = False
     for finding in doctor_databases.attempt(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dct_celery.bootstrap.again import past_run
-from dct_celery.bootstrap.dispatcher import Task, new_request, run_tests
+from dct_celery.bootstrap.dispatcher import Task, new_request, recognised, run_tests
 from dct_celery.core.part import Part
 from dct_celery.errors import DctError
 from dct_celery.ports.reporting import Reporter
@@ -50,7 +50,8 @@ def try_project(
     # Both have the same seeds.
     request = new_request(usual, find_root(Path(settings.project_dir)))
     task = Task(request=request, written=outputs)
-    together = replace(task, part=Part(together=True), opening=_FIRST)
+    opening = "\n".join(filter(None, (recognised(settings, origins), _FIRST)))
+    together = replace(task, part=Part(together=True), opening=opening)
     first = run_tests(quiet, origins, reporters, interrupted, together)
     if unfinished(first):
         return Trial(first, first, (), wall=0.0)
@@ -85,7 +86,7 @@ def _explained(
 
     answers: dict[tuple[str, str], Bisection | str] = {}
     for one in found:
-        key = (one.cls, one.run)
+        key = (one.unit, one.run)
         if one.open and key not in answers and len(answers) < _MOST and not interrupted():
             try:
                 report = bisect(*plan_bisection(past_of(one.run), one.name))

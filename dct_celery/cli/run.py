@@ -44,7 +44,8 @@ def command(ctx: click.Context, /, *, list_files: bool, **_: object) -> None:
     """Run the project's tests on every worker of the pool.
 
     Start it in the project's folder. A LABEL is what `manage.py test` takes: a dotted module, class
-    or method, or a folder. Without one, all tests run.
+    or method, or a folder. Without one, all tests run. A project that is tested with pytest is
+    recognised; then all behind -- is pytest's own: dct run -- tests/test_cart.py -k total.
     """
     flags = {name: value for name, value in given(ctx).items() if name != "list_files"}
     try:

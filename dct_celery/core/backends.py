@@ -18,6 +18,20 @@ BUILT_IN = {
     DJANGO: "dct_celery.testproc.backends.django_unittest:BACKEND",
     PYTEST: "dct_celery.testproc.backends.pytest:BACKEND",
 }
+#: Options that only the backend `django` understands.
+DJANGOS_OPTIONS = (
+    "settings",
+    "k",
+    "tag",
+    "exclude_tag",
+    "pattern",
+    "top_level_directory",
+    "shuffle",
+    "reverse",
+    "buffer",
+    "debug_sql",
+    "testrunner",
+)
 _DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 #: A built-in one, or module:attribute of one in the project or its environment.
 PATTERN = rf"{'|'.join(BUILT_IN)}|{_DOTTED}:{_DOTTED}"
@@ -35,12 +49,20 @@ def rerun(command: Iterable[str], entry: Entry) -> str:
     return shlex.join([*command, entry.label or entry.id])
 
 
+def _label_of_unit(entry: Entry) -> str:
+    """What the command calls the class of the test; its module, or the test alone, where pytest's
+    tests stay together so.
+    """
+    label = entry.label or entry.id
+    if "::" not in label:
+        return label.rpartition(".")[0] or entry.cls
+    if any(name.startswith("module:") for name in entry.keep_with):
+        return label.partition("::")[0]
+    return label if entry.unit == entry.id else label.removesuffix(f"::{entry.name}")
+
+
 def rerun_after(command: Iterable[str], classes: Sequence[Entry], entry: Entry) -> str:
     """The same with the classes of these tests before it; the command must keep this order."""
-    names = [one.label or one.id for one in classes]
-    labels = [
-        name.rpartition("::" if "::" in name else ".")[0] or one.cls
-        for name, one in zip(names, classes, strict=True)
-    ]
-    words, labels = list(command), [*dict.fromkeys(labels), entry.label or entry.id]
+    before = dict.fromkeys(map(_label_of_unit, classes))
+    words, labels = list(command), [*before, entry.label or entry.id]
     return shlex.join([*words, *(reversed(labels) if "--reverse" in words else labels)])

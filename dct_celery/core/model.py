@@ -108,6 +108,22 @@ class Entry:
         inside = self.id.startswith(prefix) and len(self.id) > len(prefix)
         return self.id[len(prefix) :] if inside else self.id
 
+    @property
+    def unit(self) -> str:
+        """Name of the smallest part of the suite that has it and that no plan takes apart: its
+        class, or its id where not even its class stays together (functions of pytest).
+        """
+        tied = any(name.startswith(("class:", "module:")) for name in self.keep_with)
+        return self.cls if tied else self.id
+
+
+def counted(entries: Iterable[Entry]) -> str:
+    """How many units these are of: "2 classes", of pytest also "3 classes or functions"."""
+    classes = {entry.unit: entry.unit != entry.id for entry in entries}
+    if len(classes) == 1:
+        return "1 class" if all(classes.values()) else "1 function"
+    return f"{len(classes):,} {'classes' if all(classes.values()) else 'classes or functions'}"
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -265,6 +281,11 @@ class FixtureRef:
         return self.scope is FixtureScope.SESSION or self.name == (
             entry.cls if self.scope is FixtureScope.CLASS else entry.module
         )
+
+
+#: The tear-down of pytest's session in one process. In the sequential run it is a part of the last
+#: test of the suite, and so it is where that has run; other processes report it by itself.
+END_OF_SESSION = FixtureRef(FixturePhase.TEAR_DOWN, FixtureScope.SESSION, "pytest")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from dct_celery.core.model import (
     OrderKind,
     Outcome,
     Verdict,
+    counted,
 )
 from dct_celery.core.part import Name, Part, Question
 from dct_celery.core.run.doubts import Doubts
@@ -61,13 +62,11 @@ def _opening(past: PastRun, attempt: Attempt, index: int) -> str:
     if attempt.past is None:
         return f"{test} failed in run {past.run}, after what is not known: its slot was lost"
     before = attempt.process[: attempt.process.index(index)]
-    own = past.entries[index].cls
-    classes = dict.fromkeys(past.entries[one].cls for one in before)
-    classes.pop(own, None)
-    if not classes:
-        return f"{test} failed in run {past.run}, where no other class ran before it"
-    many = "1 class" if len(classes) == 1 else f"{len(classes):,} classes"
-    return f"{test} failed in run {past.run} after {many}"
+    own = past.entries[index].unit
+    others = [past.entries[one] for one in before if past.entries[one].unit != own]
+    if not others:
+        return f"{test} failed in run {past.run}, where nothing else ran before it"
+    return f"{test} failed in run {past.run} after {counted(others)}"
 
 
 def ask(doubts: Doubts, suite: Manifest, tests: Sequence[Name], question: Question) -> None:
@@ -101,7 +100,7 @@ def answer(machine: RunMachine, collected: Collected, arguments: Iterable[str]) 
         proven_by=found.proven_by,
         proven=found.proven,
         fails=verdict.outcome in BAD_OUTCOMES,
-        shown_after=tuple(entry.cls for entry in before),
+        shown_after=tuple(entry.unit for entry in before),
         command=collected.rerun_after(before, suite[index], *(ordered if before else ())),
         probes=doubts.answered,
         seconds=round(doubts.spent, 3),

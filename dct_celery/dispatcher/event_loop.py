@@ -410,7 +410,7 @@ class EventLoop:
         offers = list(self._due_offers.values())
         acknowledge = at_once or now - self._acknowledged_at >= _ACKNOWLEDGE
         if offers or (self._due_positions and acknowledge):
-            ledger.commit(offers, self._due_positions)
+            ledger.commit(offers, self._due_positions, exhausted=self._machine.exhausted)
             self._due_offers, self._due_positions = {}, {}
             self._acknowledged_at = now
         if offers:

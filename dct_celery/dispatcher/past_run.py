@@ -47,7 +47,7 @@ class PastRun:
         Raises UsageError.
         """
         exact = [entry.index for entry in self.entries if test in (entry.id, entry.label)]
-        found = exact or [e.index for e in self.entries if e.id.endswith(f".{test}")]
+        found = exact or [entry.index for entry in self.entries if _ends(entry.id, test)]
         # A test that was collected twice has one id.
         if len({self.entries[index].id for index in found}) == 1 or exact:
             return found[0]
@@ -55,12 +55,28 @@ class PastRun:
             several = first_of([self.entries[index].id for index in found])
             raise UsageError(f"{test!r} is no single test of run {self.run}: it may be {several}")
         ids = [entry.id for entry in self.entries]
-        members = [id_ for id_ in ids if f".{test}." in f".{id_}"]
+        # Of a test of pytest without such a parameter, the cases that there are.
+        names = (test, test.partition("[")[0])
+        members = [id_ for id_ in ids if any(_has_part(id_, name) for name in names)]
         near = members or get_close_matches(test, ids, 3)
         hint = (
             f"; did you mean {first_of(near)}?" if near else "; give the id that its reports have"
         )
         raise UsageError(f"{test!r} is no test of run {self.run}{hint}")
+
+
+def _ends(id_: str, test: str) -> bool:
+    """The id ends with this name of a test: "T.test_x" as well as "test_a.py::T::test_x[1]"."""
+    return id_.endswith(tuple(f"{before}{test}" for before in (".", "::", "/")))
+
+
+def _has_part(id_: str, name: str) -> bool:
+    """The test is in the class, module, file or folder of this name, or is a case of this test."""
+    return any(
+        f"{before}{name}{after}" in f".{id_}" or id_.startswith(f"{name}{after}")
+        for before in (".", "::", "/")
+        for after in (".", "::", "/", "[")
+    )
 
 
 def from_journal(folder: Path, run: str, doors: Iterable[tuple[Door, bool]]) -> PastRun | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dct_celery.core import part as parts
-from dct_celery.core.model import BAD_OUTCOMES, Outcome, RunReport
+from dct_celery.core.model import BAD_OUTCOMES, Outcome, RunReport, counted
 from dct_celery.core.part import Part
 from dct_celery.core.run.history import Attempt, up_to
 from dct_celery.core.text import plural
@@ -38,13 +38,11 @@ class Replay:
     def opening(self) -> str:
         """One line: what is replayed."""
         entries = [self.past.entries[index] for index in self.indices]
-        classes = len({entry.cls for entry in entries})
         where = f"{self.attempt.lease.worker} slot {self.attempt.lease.slot}"
         last = "" if self.target is None else f", up to {self.past.entries[self.target].id}"
         return (
-            f"replaying {plural(len(entries), 'test')} in"
-            f" {f'{classes:,} classes' if classes != 1 else '1 class'} that ran in one process of"
-            f" {where}{last}"
+            f"replaying {plural(len(entries), 'test')} in {counted(entries)} that ran in one"
+            f" process of {where}{last}"
         )
 
     def closing(self, report: RunReport) -> str:
@@ -90,8 +88,8 @@ def plan_replay(past: PastRun, test: str | None) -> Replay:
         )
     if target is None:
         return Replay(past, attempt, attempt.process, None)
-    cls = past.entries[target].cls
-    same = [index for index in attempt.ran if past.entries[index].cls == cls]
+    unit = past.entries[target].unit
+    same = [index for index in attempt.ran if past.entries[index].unit == unit]
     return Replay(past, attempt, up_to(attempt.process, target, same), target)
 
 

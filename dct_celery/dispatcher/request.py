@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dct_celery.core import command
-from dct_celery.core.backends import DJANGO, PYTEST
+from dct_celery.core.backends import DJANGO, DJANGOS_OPTIONS, PYTEST
 from dct_celery.core.command import Command
 from dct_celery.core.part import WHOLE, Part
 from dct_celery.errors import ConfigError
@@ -33,23 +33,6 @@ FORWARDED = (
 )
 #: And those of pytest and its plugins.
 _PYTESTS = ("PYTEST_*",)
-#: Options that only the backend `django` understands.
-_DJANGOS = frozenset(
-    {
-        "command",
-        "settings",
-        "k",
-        "tag",
-        "exclude_tag",
-        "pattern",
-        "top_level_directory",
-        "shuffle",
-        "reverse",
-        "buffer",
-        "debug_sql",
-        "testrunner",
-    }
-)
 #: Variables that are never forwarded, even with --env: each machine has its own.
 _NEVER = (
     "LD_*",
@@ -146,7 +129,7 @@ def require_project(settings: Settings, env: Mapping[str, str]) -> None:
     raise ConfigError(
         f"{project} has no Django project: no manage.py is there, and no settings module is named;"
         f" {hint}, or name the module with --settings, DJANGO_SETTINGS_MODULE or [tool.dct]"
-        " settings"
+        " settings; for tests of pytest without configuration: --backend pytest"
     )
 
 
@@ -212,12 +195,10 @@ def _plain_arguments(settings: Settings) -> list[str]:
     """Arguments for another backend than Django's."""
     instead = f"pass arguments to the backend {settings.backend} with --extra"
     if settings.backend == PYTEST:
-        instead = "give pytest's own options behind --, as in: dct run --backend pytest -- -k cart"
+        instead = "give pytest's own options behind --, as in: dct run -- -k cart"
+    refused = (*DJANGOS_OPTIONS, *(("command",) if settings.backend != PYTEST else ()))
     for option in OPTIONS:
-        if (
-            option.name in _DJANGOS - ({"command"} if settings.backend == PYTEST else set())
-            and getattr(settings, option.name) != option.default
-        ):
+        if option.name in refused and getattr(settings, option.name) != option.default:
             flag = max(option.flags, key=len)
             raise ConfigError(f"{flag} is for Django's tests; {instead}")
     if settings.backend != PYTEST:

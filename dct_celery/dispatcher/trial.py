@@ -49,7 +49,7 @@ class Difference:
     command: str = ""
     #: Where it was bad, for `dct bisect`; empty where that has nothing to go on.
     run: str = ""
-    cls: str = ""
+    unit: str = ""
 
     @property
     def open(self) -> bool:
@@ -74,11 +74,11 @@ def differences(sequential: RunReport, distributed: RunReport) -> list[Differenc
     for name, verdict in _by_name(sequential.verdicts).items():
         other = others.pop(name, None)
         if other is None:
-            found.append(Difference(name[0], verdict.outcome, "missing", cls=verdict.entry.cls))
+            found.append(Difference(name[0], verdict.outcome, "missing", unit=verdict.entry.unit))
         elif verdict.outcome is not other.outcome:
             found.append(_difference(verdict, other, sequential.run, distributed.run))
     found += [
-        Difference(name[0], "missing", verdict.outcome, cls=verdict.entry.cls)
+        Difference(name[0], "missing", verdict.outcome, unit=verdict.entry.unit)
         for name, verdict in others.items()
     ]
     return [*found, *_fixtures(sequential.fixtures, distributed.fixtures)]
@@ -105,7 +105,7 @@ def _difference(verdict: Verdict, other: Verdict, sequential: str, distributed: 
         message=one_line(other.message if other.bad else verdict.message or other.message),
         cause=str(note) if note is not None and settled else "",
         run="" if bad == other.bad else sequential if bad else distributed,
-        cls=verdict.entry.cls,
+        unit=verdict.entry.unit,
     )
 
 
@@ -411,7 +411,7 @@ def _told(one: Difference) -> Iterator[str]:
 
 
 def _object(one: Difference) -> Mapping[str, str]:
-    return {name: text for name, text in asdict(one).items() if name != "cls"}
+    return {name: text for name, text in asdict(one).items() if name != "unit"}
 
 
 def _run(report: RunReport) -> dict[str, Any]:

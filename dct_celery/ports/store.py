@@ -75,12 +75,22 @@ class Ledger(Protocol):
     def head(self) -> bytes | None: ...
 
     def commit(
-        self, offers: Sequence[Chunk] = (), acknowledged: Mapping[str, int] | None = None
+        self,
+        offers: Sequence[Chunk] = (),
+        acknowledged: Mapping[str, int] | None = None,
+        *,
+        exhausted: bool = False,
     ) -> None:
         """Writes what one round of the dispatcher decided, in one round trip.
 
         Makes the chunks claimable, with an `offered` event each, and says how far attempts are
-        journalled (keys are "chunk.attempt"). Repeating it changes nothing.
+        journalled (keys are "chunk.attempt"). `exhausted`: nothing more is planned than what is on
+        offer by then. Repeating it changes nothing.
+        """
+
+    def ending(self) -> bool:
+        """Nothing is on offer, and nothing more is planned: a slot that holds no lease will
+        hardly get another one.
         """
 
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:

@@ -11,7 +11,7 @@ import contextlib
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,10 +19,18 @@ from typing import Any
 import pytest
 
 from dct_celery.core.codec import Malformed
-from dct_celery.core.model import Outcome, Phase, Verdict
+from dct_celery.core.model import (
+    END_OF_SESSION,
+    Failure,
+    FixtureVerdict,
+    Outcome,
+    Phase,
+    Verdict,
+)
 from dct_celery.core.text import plural
 from dct_celery.ports.reporting import (
     Finished,
+    FixtureJudged,
     ReportEvent,
     Started,
     TestJudged,
@@ -64,6 +72,12 @@ class Replay:
         self._orders: list[Verdict] = []
         self._warned: list[str] = []
         self._note = ""
+        #: Index of the last test of the suite, which is said when the run is over: then it is known
+        #: whether the session could be torn down.
+        self._last = -1
+        self._finished = False
+        #: What that has failed with, in another process than that of the last test.
+        self._torn_down: FixtureVerdict | None = None
 
     @property
     def over(self) -> bool:
@@ -73,12 +87,16 @@ class Replay:
     def take(self, event: ReportEvent) -> None:
         match event:
             case Started(view=view, session=text, ids=ids):
+                self._last = (view.total or 0) - 1
                 self.collected(text, view.total or 0, ids())
             case TestJudged(verdict):
                 self._waiting[verdict.entry.index] = masked.verdict(verdict, masking.PROCESS)
                 self._go_on()
+            case FixtureJudged(fixture) if fixture.fixture == END_OF_SESSION:
+                self._torn_down = masked.fixture(fixture, masking.PROCESS)
             case Finished(report):
                 self._note = report.note
+                self._finished = True
                 while self._waiting:
                     self._next = min(self._waiting)
                     self._go_on()
@@ -133,7 +151,10 @@ class Replay:
     # -- tests -------------------------------------------------------------------------
 
     def _go_on(self) -> None:
-        while (verdict := self._waiting.pop(self._next, None)) is not None:
+        while self._next != self._last or self._finished:
+            verdict = self._waiting.pop(self._next, None)
+            if verdict is None:
+                return
             self._next += 1
             if not self.over:
                 with self._noting():
@@ -167,6 +188,8 @@ class Replay:
             return
         found = self._reports(verdict)
         events = found.events
+        if self._torn_down is not None and verdict.entry.index == self._last:
+            events = _with_error(events, self._torn_down, _made_up(verdict))
         nodeid = verdict.entry.id
         first = next((data for kind, data in events if kind == "report"), None)
         location = (
@@ -319,6 +342,38 @@ def _made_up(verdict: Verdict) -> dict[str, Any]:
         "start": 0.0,
         "stop": verdict.seconds,
     }  # fmt: skip
+
+
+def _with_error(
+    events: list[tuple[str, dict[str, Any]]], torn_down: FixtureVerdict, plain: dict[str, Any]
+) -> list[tuple[str, dict[str, Any]]]:
+    """The events of the suite's last test, whose tear-down fails with that of the session.
+
+    `plain`: a report of the test.
+    """
+    reports = [data for kind, data in events if kind == "report"]
+    passed = next((data for data in reports if data.get("when") == "teardown"), plain)
+    sections = [*passed["sections"]]
+    if torn_down.output:
+        sections.append(["Captured output of the tear-down", torn_down.output])
+    failed = {**passed, "when": "teardown", "outcome": "failed", "sections": sections,
+              "longrepr": _as_of_pytest(torn_down.failures)}  # fmt: skip
+    kept = [(kind, data) for kind, data in events if data is not passed]
+    return [*kept, ("report", failed)]
+
+
+def _as_of_pytest(failures: Sequence[Failure]) -> dict[str, Any]:
+    """Failures of one report, as pytest serializes what it shows of an exception."""
+    first = failures[0]
+    text = "\n\n".join(failure.text or failure.message for failure in failures)
+    said = f"{first.type}: {first.message}" if first.message else first.type
+    shown = {"type": "ReprEntryNative", "data": {"lines": text.splitlines(keepends=True)}}
+    return {
+        "reprcrash": {"path": first.file or "", "lineno": first.line or 0, "message": said},
+        "reprtraceback": {"reprentries": [shown], "extraline": None, "style": "native"},
+        "sections": [],
+        "chain": None,
+    }
 
 
 def _category(module: str, name: str) -> type[Warning]:

@@ -12,7 +12,7 @@ import os
 import secrets
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from dct_celery.errors import (
     NothingSelected,
     UsageError,
 )
-from dct_celery.pytest_plugin import VALUES
+from dct_celery.pytest_plugin import VALUES, WORKERS, in_our_words
 from dct_celery.pytest_plugin.interrupts import Interrupts
 from dct_celery.pytest_plugin.node import Node
 from dct_celery.pytest_plugin.replay import Replay
@@ -79,7 +79,10 @@ class DispatcherSession:
         self._config = config
         self._replaced = replaced
         self._replay: Replay | None = None
-        self._words = own_words(config.invocation_params.args)
+        words: Sequence[str] = config.invocation_params.args
+        if config.option.dct_concurrent:
+            words = in_our_words(words)
+        self._words = own_words(words)
         self._exit = 0
 
     @pytest.hookimpl
@@ -97,7 +100,7 @@ class DispatcherSession:
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         node = Node(self._config, {
             "workerid": "gw0",
-            "workercount": int(self._config.option.dct_local or 0) or os.cpu_count() or 1,
+            "workercount": _slots(self._config.option.dct_local) or os.cpu_count() or 1,
             "testrunuid": secrets.token_hex(16),
             "mainargv": list(sys.argv),
         })  # fmt: skip
@@ -139,6 +142,8 @@ class DispatcherSession:
             raise session.Interrupted(session.shouldstop)
         if report.exit_code == 7:
             self._exit = 7
+        elif report.exit_code == 1 and not session.testsfailed:
+            self._exit = 1  # what failed is in no report of a test
         elif report.exit_code == UsageError.exit_code:
             raise pytest.UsageError(report.note)
         elif report.exit_code not in (0, 1):
@@ -174,13 +179,17 @@ class DispatcherSession:
         if _as_program():
             given["command"] = "pytest"
         given |= {"backend": "pytest", "labels": (run_wide.argument(), *self._words)}
+        flags = {name: flag for flag, (name, _, _) in VALUES.items()}
+        if option.dct_concurrent:
+            flags["local"] = WORKERS
         place = self._config.invocation_params.dir
         _require_inside(self._config, place)
         try:
             settings, origins = api.load_with_origins(place, **given)
+            if option.dct_concurrent and {origins["store"], origins["local"]} == {"default"}:
+                settings, origins = api.load_with_origins(place, **given, local=0)
         except DctError as error:
-            raise pytest.UsageError(_told(error)) from error
-        flags = {name: flag for flag, (name, _, _) in VALUES.items()}
+            raise pytest.UsageError(_in_our_words(_told(error), flags)) from error
         named = {name: flags.get(name, origin) if name in given else origin
                  for name, origin in origins.items()}  # fmt: skip
         return self._with_cache(settings), named
@@ -194,6 +203,18 @@ class DispatcherSession:
             return settings
         folder = os.path.relpath(cache._cachedir / "v" / "cache", Path(settings.project_dir))
         return replace(settings, include=(*settings.include, f"{folder}/*"))
+
+
+def _slots(given: str | None) -> int:
+    """How many there will be, as far as that is known here."""
+    return int(given) if given is not None and given.isdecimal() else 0
+
+
+def _in_our_words(text: str, flags: Mapping[str, str]) -> str:
+    """An error of the settings with the option as it is spelt here."""
+    option, colon, rest = text.partition(": ")
+    name = option.removeprefix("--").replace("-", "_")
+    return f"{flags[name]}{colon}{rest}" if name in flags and option[:2] == "--" else text
 
 
 def _modified(config: pytest.Config) -> dict[str, float]:
@@ -238,7 +259,7 @@ def own_words(args: Sequence[str]) -> tuple[str, ...]:
     words = iter(args)
     for word in words:
         name, equals, _ = word.partition("=")
-        if name == "--dct":
+        if name in ("--dct", "--dct-concurrent"):
             continue
         if name in VALUES:
             if not equals:

@@ -219,6 +219,7 @@ def _describe(project: Project, load: messages.Load, start: float) -> messages.L
         variables=VARIABLES.written(),
         session=said.session,
         maxfail=said.maxfail,
+        lasting=said.lasting,
     )
 
 

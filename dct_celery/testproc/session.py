@@ -106,6 +106,9 @@ class Session:
             case messages.Serialize():
                 project.serialize(message)
                 return messages.Serialized(now() - start)
+            case messages.TearDown():
+                failures = project.tear_down()
+                return messages.TornDown(tuple(failures), self._output.take())
             case messages.WriteSuite():
                 with open(message.file, "w", encoding="ascii") as file:
                     json.dump(project.identities(), file)

@@ -4,9 +4,9 @@
     loader ──▶ worker          Loaded [Entries…], MigratedAgain | Fatal
     slot   ──▶ loader          (a path on the fork FIFO, naming a file with a ForkOrder)
     slot   ──▶ test process    Attach | Build | Check | Flush | Serialize | WriteSuite | RunChunk
-                               | Goodbye
+                               | TearDown | Goodbye
     test process ──▶ slot      Attached | Built | Checked | Flushed | Serialized | SuiteWritten
-                               | Fatal
+                               | TornDown | Fatal
                                TestStarted, FixtureStarted, TestFinished, FixtureFinished …,
                                ChunkFinished
 
@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from dct_celery.core import codec
 from dct_celery.core.codec import Count, Seconds
-from dct_celery.core.model import Entry, FixtureRef, Outcome
+from dct_celery.core.model import Entry, Failure, FixtureRef, Outcome
 from dct_celery.core.run.leaks import LeakRecord
 from dct_celery.core.run.records import PASSED, PASSED_FORM, FixtureRecord, TestRecord
 from dct_celery.errors import ProtocolError
@@ -160,6 +160,8 @@ class Loaded(Message):
     session: str = ""
     #: The user's arguments say that the run ends after this many failures; 0: it does not.
     maxfail: Count = 0
+    #: The loader has something to tear down when it ends.
+    lasting: bool = False
 
 
 @message
@@ -452,6 +454,23 @@ class ChunkFinished(Message):
     leaks: tuple[LeakRecord, ...] = ()
     #: Start of each test that began, in order: seconds of this host's CLOCK_MONOTONIC.
     began: tuple[float, ...] = ()
+    #: The process has fixtures of the session to tear down, which TearDown asks for.
+    session: bool = False
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class TearDown(Message):
+    """Tear down the session: no chunk will follow."""
+
+
+@message
+@dataclass(frozen=True, slots=True)
+class TornDown(Message):
+    """It is torn down; `failures`: what went wrong."""
+
+    failures: tuple[Failure, ...] = ()
+    output: str = ""
 
 
 @message

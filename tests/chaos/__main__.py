@@ -35,12 +35,13 @@ def main() -> int:
         if options.replay is not None
         else [options.seed + number for number in range(options.runs)]
     )
-    again = f"python -m tests.chaos --broker {broker} --lease {options.lease:g}" + (
-        f" --kinds {options.kinds}" if options.kinds else ""
-    )
+    again = f"python -m tests.chaos --broker {broker} --lease {options.lease:g}"
+    again += f" --backend {options.backend}" + (f" --kinds {options.kinds}" if names else "")
     evidence = options.evidence or Path(tempfile.mkdtemp(prefix="dct-chaos-evidence-"))
     vendors = VENDORS if len(seeds) > 1 else [VENDORS[seeds[0] % 2]]
-    with scene(lease=options.lease, vendors=vendors, remote=remote) as made:
+    with scene(
+        lease=options.lease, vendors=vendors, remote=remote, backend=options.backend
+    ) as made:
         session = Session(made, kinds, again, evidence, broker)
         session.warm_up()
         print(
@@ -104,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
         "mixed where rabbitmq-server is installed, else redis"
     )
     parser.add_argument("--broker", choices=[*BROKERS, "mixed"], default="", help=broker)
+    parser.add_argument(
+        "--backend", choices=["django", "pytest"], default="django", help="what runs the tests"
+    )
     parser.add_argument("--lease", type=float, default=LEASE, help="seconds of a lease")
     parser.add_argument("--minutes", type=float, default=0.0, help="no round begins after so many")
     parser.add_argument("--evidence", type=Path, help="folder for what failed rounds leave")

@@ -48,7 +48,7 @@ def junit_problems(oracle: Mapping[str, Any], path: Path) -> list[str]:
     except (OSError, ET.ParseError) as error:
         return [f"JUnit cannot be read: {error}"]
     names = Counter(map(_name, cases))
-    tests = {test["id"] for test in oracle["tests"]}
+    tests = {_dotted(test["id"]) for test in oracle["tests"]}
     problems = [
         f"{test}: {names[test]} times in JUnit" for test in sorted(tests) if names[test] != 1
     ]
@@ -65,6 +65,14 @@ def junit_problems(oracle: Mapping[str, Any], path: Path) -> list[str]:
     return _short(problems) + (
         [] if found >= bad else [f"JUnit has {found} failures, the oracle {bad}"]
     )
+
+
+def _dotted(id_: str) -> str:
+    """As JUnit has it: of pytest, "a/test_b.py::T::test_c" is "a.test_b.T.test_c"."""
+    file, colons, rest = id_.partition("::")
+    if not colons:
+        return id_
+    return ".".join([file.removesuffix(".py").replace("/", "."), *rest.split("::")])
 
 
 def _name(case: ET.Element) -> str:

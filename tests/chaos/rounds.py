@@ -58,7 +58,7 @@ class Round:
 
     def play(self) -> Outcome:
         """From start to verdict; the workers are there again afterwards."""
-        scene, oracle = self.scene, suite.expected(self.plan.labels)
+        scene, oracle = self.scene, suite.expected(self.plan.labels, self.scene.backend)
         options = ["--test-timeout", f"{suite.HANG_LIMIT:g}"] if self.plan.hangs else []
         for strike in self.plan.strikes:
             worker = scene.workers[strike.worker]

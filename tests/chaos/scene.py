@@ -93,6 +93,8 @@ class Scene:
     #: Started when a round wants it; the broker of the present round is redis | rabbitmq.
     rabbit: RabbitServer | None = None
     broker_name: str = "redis"
+    #: The tests are run by django | pytest.
+    backend: str = "django"
     #: The dispatcher of the present round: `dct run`, or the `dct attach` that took its place.
     dispatcher: subprocess.Popen[bytes] | None = None
     #: Another dispatcher will take the place of a killed one.
@@ -233,10 +235,17 @@ class Scene:
                 run,
                 "--env",
                 "CHAOS_*",
+                "--backend",
+                self.backend,
                 *options,
-                *labels,
+                *self._selection(labels),
             ]
         )
+
+    def _selection(self, labels: Sequence[str]) -> list[str]:
+        if self.backend == "pytest":
+            return suite.paths(labels)
+        return ["--settings", "site_settings", *labels]
 
     def attach(self) -> None:
         """Another dispatcher for the present run."""
@@ -378,11 +387,16 @@ def power_off(main: int) -> None:
 
 @contextlib.contextmanager
 def scene(
-    *, lease: float, vendors: Sequence[str] = VENDORS, remote: bool = True
+    *,
+    lease: float,
+    vendors: Sequence[str] = VENDORS,
+    remote: bool = True,
+    backend: str = "django",
 ) -> Iterator[Scene]:
-    """Servers and workers, ended with all that they started; `remote`.
+    """Servers and workers, ended with all that they started.
 
-    One worker and the dispatchers in network namespaces of their own (needs root).
+    `remote`: one worker and the dispatchers in network namespaces of their own (needs root);
+    `backend`: django | pytest.
     """
     with contextlib.ExitStack() as stack:
         base = Path(
@@ -414,6 +428,7 @@ def scene(
             fleet,
             workers,
             host,
+            backend=backend,
         )
         stack.callback(lambda: made.rabbit and made.rabbit.stop())
         stack.callback(_end, made)

@@ -171,16 +171,39 @@ class _Part:
 def write(folder: Path) -> Path:
     """The project, in this folder; its settings read CHAOS_DB_*."""
     files = {f"{label}/__init__.py": "" for label in ("green", "red", "torture")}
+    files["pyproject.toml"] = "[tool.dct]\n"  # of both backends: options say which
+    files["pytest.ini"] = "[pytest]\nDJANGO_SETTINGS_MODULE = site_settings\npythonpath = .\n"
     for part in _parts().values():
         files |= part.files
     return make_project(folder, "", settings=_SETTINGS, files=files)
 
 
-def expected(labels: Sequence[str]) -> Expected:
+def paths(labels: Sequence[str]) -> list[str]:
+    """The labels as pytest's arguments."""
+    return [f"{label.replace('.', '/')}.py" if "." in label else label for label in labels]
+
+
+def of_pytest(of_django: Expected) -> Expected:
+    """The same results as pytest has them: a set-up that fails is an error of each of its tests,
+    and an unexpected success is a failure.
+    """
+    instead = {"not_run": "error", "xpassed": "failed"}
+    tests = []
+    for test in of_django.tests:
+        module, cls, name = test["id"].rsplit(".", 2)
+        outcome = test["outcome"]
+        node = f"{module.replace('.', '/')}.py::{cls}::{name}"
+        tests.append({"id": node, "outcome": instead.get(outcome, outcome)})
+    return Expected(tests, [])
+
+
+def expected(labels: Sequence[str], backend: str = "django") -> Expected:
     """The results that a run of these labels must have.
 
     The labels: `green`, `red`, `torture.test_dying`, `torture.test_hanging`.
     """
+    if backend == "pytest":
+        return of_pytest(expected(labels))
     parts = _parts()
     tests = [test for label in labels for test in parts[label].expected.tests]
     fixtures = [fixture for label in labels for fixture in parts[label].expected.fixtures]

@@ -932,3 +932,40 @@ def test_a_user_without_the_right_to_info_gets_everything_but_the_incarnation(
                 assert found == Survey(1, "", intact=True, fences={"c1": None})
         finally:
             admin.acl_deluser(user)
+
+
+def test_a_run_is_ending_when_nothing_is_on_offer_and_nothing_more_is_planned(
+    ledger: Ledger,
+) -> None:
+    # Given c1, which is on offer
+    other = Chunk("c2", (2,), Phase.ISOLATED, Need.PRISTINE)
+    ledger.commit([other], exhausted=True)
+    ledger.commit([other], exhausted=True)
+    assert not ledger.ending()
+    # When / Then
+    lease = take(ledger)
+    assert not ledger.ending()
+    ledger.claim("c2", 1, worker="build-b", slot=1, lease_ms=LEASE)
+    assert ledger.ending()
+    ledger.end(lease, 0, DONE)
+    assert ledger.ending()
+    # When something was lost, and is on offer again
+    ledger.commit([Chunk("c3", (2,), Phase.ISOLATED, Need.PRISTINE)], exhausted=True)
+    assert not ledger.ending()
+    ledger.claim("c3", 1, worker="build-b", slot=1, lease_ms=LEASE)
+    assert ledger.ending()
+    # When something is planned again
+    ledger.commit(acknowledged={"c1.1": 1})
+    assert not ledger.ending()
+
+
+def test_a_run_that_was_put_back_knows_what_is_on_offer(store: Store, ledger: Ledger) -> None:
+    # When
+    contents = RunContents(spec_of(store))
+    waiting = [OutstandingChunk(CHUNK, None, 0)]
+    assert ledger.reopen(ME, 2, contents, waiting, {})
+    ledger.commit(exhausted=True)
+    # Then
+    assert not ledger.ending()
+    take(ledger)
+    assert ledger.ending()

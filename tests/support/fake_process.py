@@ -30,6 +30,8 @@ class FakeProcess:
     answer: messages.Message | Exception = field(
         default_factory=lambda: messages.Attached(4711, 0.1)
     )
+    #: The answer to questions of one type, where it is another.
+    answers: dict[type, messages.Message | Exception] = field(default_factory=dict)
     sent: list[messages.Message] = field(default_factory=list)
     #: finish | terminate | kill, as they came.
     ends: list[str] = field(default_factory=list)
@@ -68,9 +70,10 @@ class FakeProcess:
         self, question: messages.Message, kind: type, timeout: float, watch: object = None
     ) -> messages.Message:
         self.send(question)
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+        answer = self.answers.get(type(question), self.answer)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def attached(self, pid: int) -> None:
         self.pid = pid

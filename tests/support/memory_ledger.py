@@ -93,6 +93,7 @@ class StoredFields:
     head: bytes | None = None
     fence: int = 0
     refused: int = 0
+    exhausted: bool = False
     slips: dict[str, Slip] = field(default_factory=dict)
     #: (id, fields) of each entry of the stream.
     events: list[tuple[str, dict[str, str]]] = field(default_factory=list)
@@ -281,10 +282,15 @@ class MemoryLedger:
         return self._run.head if self._run else None
 
     def commit(
-        self, offers: Sequence[Chunk] = (), acknowledged: Mapping[str, int] | None = None
+        self,
+        offers: Sequence[Chunk] = (),
+        acknowledged: Mapping[str, int] | None = None,
+        *,
+        exhausted: bool = False,
     ) -> None:
         if not (run := self._mine()):
             return
+        run.exhausted = exhausted
         run.acks.update(acknowledged or {})
         for chunk in offers:
             known = run.slips.get(chunk.id)
@@ -294,6 +300,12 @@ class MemoryLedger:
                     payload, chunk.attempt, chunk.avoid_worker, offered=self._store.clock.ms
                 )
                 run.say("offered", c=chunk.id, a=chunk.attempt, d=payload)
+
+    def ending(self) -> bool:
+        run = self._run
+        if run is None or not run.exhausted:
+            return False
+        return all(slip.state != "queued" for slip in run.slips.values())
 
     def claim(self, chunk: str, attempt: int, *, worker: str, slot: int, lease_ms: int) -> Claim:
         run = self._run

@@ -626,3 +626,71 @@ class TestTable:
 
         # Then
         assert len(flags) == len(set(flags))
+
+
+class TestBackend:
+    """Which backend is taken where none is named; the rule itself is `core.projects`."""
+
+    def test_a_project_of_pytest_is_recognised(self, tmp_path: Path) -> None:
+        # Given
+        (tmp_path / "pytest.ini").touch()
+        # Then
+        assert settings_of(tmp_path).backend == "pytest"
+        assert origins_of(tmp_path)["backend"].startswith("recognised by pytest.ini")
+
+    def test_a_project_without_a_sign_of_pytest_is_djangos(self, tmp_path: Path) -> None:
+        assert settings_of(tmp_path).backend == "django"
+        assert origins_of(tmp_path)["backend"] == "default"
+
+    def test_what_was_named_wins(self, tmp_path: Path) -> None:
+        # Given
+        (tmp_path / "pytest.ini").touch()
+        # Then
+        for flags, env, origin in (
+            ({"backend": "django"}, {}, "--backend"),
+            ({}, {"DCT_BACKEND": "django"}, "DCT_BACKEND"),
+        ):
+            assert settings_of(tmp_path, dict(flags), **env).backend == "django"
+            assert origins_of(tmp_path, dict(flags), **env)["backend"] == origin
+        write_toml(tmp_path, 'backend = "django"')
+        assert settings_of(tmp_path).backend == "django"
+
+    def test_an_option_of_django_says_that_its_tests_are_meant(self, tmp_path: Path) -> None:
+        # Given
+        (tmp_path / "pytest.ini").touch()
+        # Then
+        assert settings_of(tmp_path, {"tag": ("slow",)}).backend == "django"
+        assert origins_of(tmp_path, DCT_SETTINGS="shop.settings")["backend"].startswith(
+            "recognised by DCT_SETTINGS; --backend pytest takes pytest.ini"
+        )
+
+    def test_the_search_goes_from_what_is_selected_up_to_the_top_of_the_tree(
+        self, tmp_path: Path
+    ) -> None:
+        # Given a checkout in a folder that has a configuration of its own
+        (tmp_path / "pytest.ini").touch()
+        project = tmp_path / "project"
+        for folder in (".git", "api/tests", "web/tests"):
+            (project / folder).mkdir(parents=True)
+        (project / "api" / "setup.cfg").write_text("[tool:pytest]\n")
+        # Then
+        assert settings_of(project).backend == "django"
+        assert settings_of(project, {"labels": ("api/tests::X", "-k", "api")}).backend == "pytest"
+        assert settings_of(project, {"labels": ("api/tests", "web/tests")}).backend == "django"
+        assert settings_of(project / "api" / "tests").backend == "pytest"
+        assert origins_of(project / "api" / "tests")["backend"].startswith(
+            "recognised by ../setup.cfg [tool:pytest];"
+        )
+        # And without a checkout only the folder itself counts
+        (project / ".git").rmdir()
+        assert settings_of(project / "api" / "tests").backend == "django"
+
+    def test_a_file_that_cannot_be_read_is_named_and_a_choice_makes_it_needless(
+        self, tmp_path: Path
+    ) -> None:
+        # Given
+        (tmp_path / "tox.ini").write_text("no section\n")
+        # Then
+        assert refusal(tmp_path).startswith("tox.ini cannot be read (File contains no section")
+        assert refusal(tmp_path).endswith("fix the file, or choose with --backend")
+        assert settings_of(tmp_path, {"backend": "django"}).backend == "django"

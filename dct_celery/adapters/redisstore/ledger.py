@@ -228,7 +228,11 @@ class RedisLedger:
     # -- leases --------------------------------------------------------------------------
 
     def commit(
-        self, offers: Sequence[Chunk] = (), acknowledged: Mapping[str, int] | None = None
+        self,
+        offers: Sequence[Chunk] = (),
+        acknowledged: Mapping[str, int] | None = None,
+        *,
+        exhausted: bool = False,
     ) -> None:
         names = [
             self._keys.run,
@@ -241,8 +245,13 @@ class RedisLedger:
             (chunk.id, chunk.attempt, self._offer(chunk, self._epoch), chunk.avoid_worker)
             for chunk in offers
         ]
-        args = [AVOID_MS, len(positions), *itertools.chain.from_iterable((*positions, *rows))]
+        pairs = itertools.chain.from_iterable((*positions, *rows))
+        args = [AVOID_MS, len(positions), int(exhausted), *pairs]
         self._mine("commit", names, args)
+
+    def ending(self) -> bool:
+        exhausted, queued = self._client.hmget(self._keys.run, ["exhausted", "queued"])
+        return exhausted == b"1" and _whole(queued) <= 0
 
     def _offer(self, chunk: Chunk, epoch: int) -> str:
         """The signed text of an offer.

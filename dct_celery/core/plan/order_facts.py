@@ -182,4 +182,4 @@ class OrderFacts:
         )
 
     def _name(self, position: int) -> str:
-        return self._manifest[self._atoms[position].indices[0]].cls
+        return self._manifest[self._atoms[position].indices[0]].unit

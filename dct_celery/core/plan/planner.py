@@ -208,6 +208,11 @@ class Planner:
         fresh = max(self._seconds, 0.0) if self._left else 0.0
         return fresh + sum(chunk.estimate for chunk in self._retries)
 
+    @property
+    def empty(self) -> bool:
+        """`next_chunk` has nothing more to hand out."""
+        return not self._left and not self._retries
+
     def pending(self) -> list[int]:
         """Indices that `next_chunk` has still to hand out, once per future chunk."""
         fresh = (

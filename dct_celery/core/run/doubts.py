@@ -450,8 +450,8 @@ class Doubts:
         return OrderNote(finding.kind, partner, finding.proven_by, finding.proven, failed_with)
 
     def name(self, position: int) -> str:
-        """The class of the atom, or the first of them."""
-        return self.manifest[self._first[position]].cls
+        """The class of the atom, or the first of them; a test that has the atom for itself."""
+        return self.manifest[self._first[position]].unit
 
     # -- probes --------------------------------------------------------------------------
 

@@ -54,6 +54,8 @@ class ChunkCompleted:
     databases: Mapping[str, float] = field(default_factory=dict)
     #: Process id of its test process, which is how chunks that shared one are known; 0: not known.
     process: Count = 0
+    #: That goes on, and has fixtures of the session to tear down, see `core.model.END_OF_SESSION`.
+    session: bool = False
 
 
 @dataclass(frozen=True, slots=True)

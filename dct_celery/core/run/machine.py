@@ -27,7 +27,10 @@ is, never `not_run`.
 7. A bad verdict from a process whose past was not that of the sequential run may be due to order:
 its entry stays open until `core.run.doubts` has settled it.
 
-8. Nothing is offered after a stop. What is running may end; the rest is `not_run` with the reason
+8. What the session's tear-down fails with in any process is judged when all tests are: it is an
+error of the run, unless the suite's last test has it, which is where the sequential run reports it.
+
+9. Nothing is offered after a stop. What is running may end; the rest is `not_run` with the reason
 of the stop.
 
     Chunks:   queued ─claimed─▶ leased ─completed─▶ done
@@ -48,7 +51,9 @@ from typing import assert_never
 
 from dct_celery.core.model import (
     BAD_OUTCOMES,
+    END_OF_SESSION,
     Chunk,
+    Failure,
     FixtureRef,
     FixtureVerdict,
     Manifest,
@@ -140,6 +145,11 @@ class RunMachine:
     strays: int = 0
     #: Processes that ended because of a failure.
     _spoilt: int = 0
+    #: What the tear-down of the session came to in processes that had not the last test.
+    _torn_down: list[FixtureVerdict] = field(default_factory=list)
+    #: Slots with a process that has still to tear it down.
+    _sessions: set[tuple[str, int]] = field(default_factory=set)
+    _closed: bool = False
     _slots: int = 0
     _ready: int = 0
     _workers: int = 1
@@ -153,7 +163,7 @@ class RunMachine:
 
     def handle(self, event: ev.Event) -> list[ev.Effect]:
         """Takes one fact and returns what to do about it, in order."""
-        return self._handled(event) + self._fill()
+        return self._handled(event) + self._fill() + self._close()
 
     def _handled(self, event: ev.Event) -> list[ev.Effect]:
         match event:
@@ -183,6 +193,11 @@ class RunMachine:
         if self.doubts is not None and self.doubts.pending:
             return False
         return len(self.verdicts) == len(self.manifest) and not self._owed
+
+    @property
+    def exhausted(self) -> bool:
+        """Nothing more is planned than what is on offer or runs."""
+        return self.planner.empty
 
     @property
     def busy(self) -> int:
@@ -261,6 +276,8 @@ class RunMachine:
 
     def _claimed(self, event: ev.Claimed) -> list[ev.Effect]:
         self._flight.claim(event.lease, event.lease_ms, self.now)
+        # At the end of this chunk it says again whether its process has a session.
+        self._sessions.discard((event.lease.worker, event.lease.slot))
         return []
 
     def _recorded(self, event: ev.Recorded) -> list[ev.Effect]:
@@ -272,6 +289,9 @@ class RunMachine:
         for record in event.records:
             if isinstance(record, TestRecord) and record.index not in held.members:
                 self.strays += 1
+                continue
+            if isinstance(record, FixtureRecord) and record.fixture == END_OF_SESSION:
+                self._torn_down.append(record.verdict(event.lease))
                 continue
             if held.chunk.probe:
                 if self.doubts is not None:
@@ -294,6 +314,9 @@ class RunMachine:
         if held is None:
             self.strays += 1
             return []
+        self._sessions.discard((lease.worker, lease.slot))
+        if isinstance(end, ChunkCompleted) and end.session:
+            self._sessions.add((lease.worker, lease.slot))
         if held.chunk.probe:
             return self._probe_ended(held.chunk, end)
         return self._settle_order(held.chunk, lease, end) + self._left_by(held, lease, end)
@@ -488,6 +511,27 @@ class RunMachine:
         effects: list[ev.Effect] = [ev.JudgeFixture(fixture)]
         if fixture.outcome in BAD_OUTCOMES:
             effects += self._count_bad()
+        return effects
+
+    def _close(self) -> list[ev.Effect]:
+        """All tests have been judged: now the session is, too."""
+        if self._closed or not self.finished:
+            return []
+        self._closed = True
+        effects: list[ev.Effect] = []
+        last = self.verdicts.get(len(self.manifest.entries) - 1)
+        if self._torn_down and (last is None or last.outcome is not Outcome.ERROR):
+            failures = {_gist(one): one for each in self._torn_down for one in each.failures}
+            first = replace(self._torn_down[0], failures=tuple(failures.values()))
+            effects += self._judge_fixture(first)
+        if self._sessions and self.stop is None:
+            names = ", ".join(f"{worker} slot {slot}" for worker, slot in sorted(self._sessions))
+            effects.append(
+                ev.Warn(
+                    f"the run ended while a process of {names} had fixtures of pytest's session to"
+                    " tear down: an error of that is in the worker's log alone"
+                )
+            )
         return effects
 
     def _cover(self, chunk: Chunk, fixture: FixtureRef) -> list[ev.Effect]:
@@ -782,6 +826,11 @@ class RunMachine:
         missing = {*self._all_open(), *self._owed}.difference(coming) - doubted
         assert not missing, f"nothing will give these a disposition: {sorted(missing)}"
         assert set(coming) <= set(range(len(self.manifest.entries)))
+
+
+def _gist(failure: Failure) -> tuple[str, str]:
+    """What is the same where two processes fail alike."""
+    return failure.type, failure.message
 
 
 def _batch_seconds(slots: int) -> float:

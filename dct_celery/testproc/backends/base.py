@@ -6,7 +6,8 @@ fork of a loader then serves one slot with its copy of the same object:
 
     collect process   load ─▶ serve: disconnect ─▶ describe ─▶ entries ─▶ close
     loader            load ─▶ serve: disconnect ─▶ describe ─▶ [migrate_again] ─▶ its forks
-    fork              attach ─▶ run … run ─▶ close        to run tests, or
+    fork              attach ─▶ run … run ─▶ [tear_down] ─▶ close
+                                                          to run tests, or
                       build | check | flush | serialize   to make and prove template databases
 
 `serve` returns when the process is about to end. A backend may call it from the inside of its
@@ -42,7 +43,7 @@ from typing import Any, Protocol
 
 import dct_celery
 from dct_celery.core import backends
-from dct_celery.core.model import Entry
+from dct_celery.core.model import Entry, Failure
 from dct_celery.errors import CollectionError, ConfigError
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
@@ -96,6 +97,8 @@ class Description:
     session: str = ""
     #: The arguments say that the run ends after this many failures; 0: they do not.
     maxfail: int = 0
+    #: A loader has something to tear down when it ends, and gets the time for it.
+    lasting: bool = False
 
 
 class Project(Protocol):
@@ -157,6 +160,13 @@ class Project(Protocol):
         """Runs these tests in this order; returns the result of the recorder's `finish`."""
         ...
 
+    def tear_down(self) -> Sequence[Failure]:
+        """Tears down what lives as long as the process does, behind its last chunk; returns what
+        went wrong. Called if `session` of the last result of `run` is set, unless the process is
+        killed.
+        """
+        ...
+
     def failure(self, order: messages.Message, error: BaseException, output: str) -> messages.Fatal:
         """The report of an order that raised `error`, having printed `output`."""
         ...
@@ -198,6 +208,9 @@ class NoDatabases:
     def flush(self, order: messages.Flush) -> None: ...
 
     def serialize(self, order: messages.Serialize) -> None: ...
+
+    def tear_down(self) -> Sequence[Failure]:
+        return ()
 
     def failure(self, order: messages.Message, error: BaseException, output: str) -> messages.Fatal:
         return failure_of_order(order, error, output)

@@ -195,6 +195,22 @@ class RunFolder:
         """Some slot has had a test process that was ready."""
         return (self.path / "attached").exists()
 
+    def note_session(self, slot: int, *, lasts: bool) -> None:
+        """Whether the slot's test process has fixtures of the session to tear down."""
+        mark = self.path / "sessions" / str(slot)
+        if lasts:
+            mark.parent.mkdir(exist_ok=True)
+            mark.touch()
+        else:
+            mark.unlink(missing_ok=True)
+
+    @property
+    def has_sessions(self) -> bool:
+        """Some slot's test process has."""
+        with contextlib.suppress(OSError):
+            return any((self.path / "sessions").iterdir())
+        return False
+
     def unpublish(self) -> None:
         """No slot is to begin anything."""
         (self.path / "host.json").unlink(missing_ok=True)

@@ -173,6 +173,8 @@ class Preparation:
         self.process: UserProcess | None = None
         self.pool: ClonePool | None = None
         self.checks: SystemChecks | None = None
+        #: The loader has something to tear down when it ends.
+        self.lasting = False
         self._servers: dict[str, DatabaseServer] = {}
         self._liveness = LivenessLocks(services.clock)
         self._forks = itertools.count(1)
@@ -188,6 +190,7 @@ class Preparation:
         spec = self._spec()
         self._folder.create()
         loaded = self._load(spec)
+        self.lasting = loaded.lasting
         self._step("load")
         log.info("run %s: %d tests loaded in %.2f s", self._run, loaded.count, loaded.seconds)
         if loaded.threads:
@@ -564,7 +567,7 @@ class Preparation:
     def close(self) -> None:
         """Ends the loader with all its forks; drops this run's clones or keeps them for later."""
         if self.process is not None:
-            self.process.close(grace=2.0)
+            self.process.close(grace=5.0)
         if self.checks is not None:
             self.checks.join()  # its process has ended with the loader
         try:

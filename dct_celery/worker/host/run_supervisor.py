@@ -127,7 +127,8 @@ class RunSupervisor:
         self._wake.set()
         self._folder.end()
         process = self._preparation.process
-        if process is not None:
+        tears_down = self._preparation.lasting or self._folder.has_sessions
+        if process is not None and not (tears_down and self.state is RunStage.READY):
             process.kill()  # preparation, checks and pool stop waiting for it
 
     def join(self, timeout: float) -> None:
@@ -325,10 +326,14 @@ class RunSupervisor:
         self._report(report)
         self.state = RunStage.REFUSED
 
+    def _used(self) -> bool:
+        """A slot has not left yet."""
+        return bool(self._folder.clones.in_use()) or self._folder.has_sessions
+
     def _clean_up(self) -> None:
         self._folder.end()
         deadline = self._clock.monotonic() + RETIRE_SECONDS
-        while self._folder.clones.in_use() and self._clock.monotonic() < deadline:
+        while self._used() and self._clock.monotonic() < deadline:
             self._clock.sleep(0.05)
         try:
             self._preparation.close()

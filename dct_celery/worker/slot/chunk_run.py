@@ -144,12 +144,18 @@ class ChunkRun:
             # The fence of its first lease, as no lease of the run has it again.
             number=self._lease.fence,
         )
+        self._note_sessions()
         try:
             self._send_tests(process)
         except ProcessDied:
             return None
         self._pid = process.pid
         return process
+
+    def _note_sessions(self) -> None:
+        """Records what went wrong where test processes of this slot have torn down the session."""
+        for record in self._slot_run.torn_down():
+            self._note(record.encode(), self._clock.monotonic())
 
     def _send_tests(self, process: TestProcess) -> None:
         """The tests of the chunk, or before them those of its preamble. Raises ProcessDied."""
@@ -189,9 +195,16 @@ class ChunkRun:
                 self._send_tests(process)
             elif isinstance(message, messages.Fatal):
                 return self._release(ReleaseReason.CRASH, message.message, message.detail)
-            if self._batch and (
-                now - self._batch_since >= self._chunk.batch_seconds
-                or self._batch_size >= BATCH_SIZE
+            # The run may be over with its last record, and errors of the session's tear-down would
+            # come too late: the last one of the chunk goes with the end of it, if that comes.
+            last = self._is_last(message)
+            if (
+                self._batch
+                and not last
+                and (
+                    now - self._batch_since >= self._chunk.batch_seconds
+                    or self._batch_size >= BATCH_SIZE
+                )
             ):
                 self._send()
             # By the clock, not only in silence: fast tests may not be silent until the chunk ends.
@@ -208,6 +221,9 @@ class ChunkRun:
         self._bad |= message.outcome in BAD_OUTCOMES
         if isinstance(message, messages.TestFinished) and message.artifacts:
             self._artifacts.note(message.artifacts)
+        self._note(raw, now)
+
+    def _note(self, raw: bytes, now: float) -> None:
         text = raw.decode("ascii")
         self._spool.add(text)
         if not self._batch:
@@ -347,8 +363,11 @@ class ChunkRun:
         # A chunk that was stopped may leave transactions and patches open.
         spoilt = self._bad and self._chunk.ends_if_bad
         ended_early = message.left or message.stopped
-        if ended_early or spoilt or self._chunk.preamble or wears_out(process, leaks):
+        self._slot_run.session = message.session
+        worn = ended_early or spoilt or self._chunk.preamble or wears_out(process, leaks)
+        if worn or (message.session and self._is_run_ending()):
             self._slot_run.retire()
+            self._note_sessions()
         return self._end(
             ChunkCompleted(
                 busy_seconds=round(self._clock.monotonic() - self._start, 6),
@@ -358,8 +377,20 @@ class ChunkRun:
                 leaks=tuple(leaks),
                 databases=self._slot_run.database_use(),
                 process=self._pid,
+                session=self._slot_run.session,
             )
         )
+
+    def _is_last(self, message: messages.Message | None) -> bool:
+        last = self._chunk.indices[-1]
+        return isinstance(message, messages.TestFinished) and message.index == last
+
+    def _is_run_ending(self) -> bool:
+        """The slot will hardly get another chunk of this run."""
+        try:
+            return self._slot_run.ledger.ending()
+        except StoreUnavailable:
+            return False
 
     def _unready(self, error: DctError) -> str:
         """Nothing of the chunk has run: other slots may take it while this one backs off."""

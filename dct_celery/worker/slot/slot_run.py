@@ -17,9 +17,10 @@ from dct_celery.core import order, retry
 from dct_celery.core.databases.clone_state import CloneState
 from dct_celery.core.databases.server_fault import fault_in_answer
 from dct_celery.core.databases.usage import Changes, totals
-from dct_celery.core.model import Chunk
+from dct_celery.core.model import END_OF_SESSION, Chunk, Failure, Outcome
+from dct_celery.core.plan.limits import FIXTURE_SECONDS
 from dct_celery.core.retry import Retry
-from dct_celery.errors import DatabaseError, DctError, ServerFault
+from dct_celery.errors import DatabaseError, DctError, ProcessDied, ProtocolError, ServerFault
 from dct_celery.ports import Clock, DatabaseServer, DatabaseSpec, Ledger
 from dct_celery.wire import messages
 from dct_celery.wire.messages import LOADING
@@ -37,6 +38,10 @@ log = logging.getLogger("dct_celery.worker")
 ATTACH_SECONDS = 600.0
 #: Seconds to wait for a database server that is away, the lease kept meanwhile.
 AWAY_SECONDS = 120.0
+#: Seconds for fixtures of the session once the run is over.
+LEAVE_SECONDS = 5.0
+#: Seconds that stand for no limit of a fixture.
+NO_LIMIT = 86_400.0
 #: Pauses, in seconds, before retrying a server without free connections; then the slot backs off.
 _SHORTAGE = (1.0, 2.0, 4.0)
 #: Seconds before retrying a server that has ended our sessions.
@@ -204,6 +209,9 @@ class SlotRun:
         self.process: TestProcess | None = None
         #: The last test that the process was given, by its manifest index.
         self._last: int | None = None
+        self._session = False
+        #: What came of that in processes that have ended, as long as no chunk has recorded it.
+        self._torn_down: list[messages.FixtureFinished] = []
 
     def _open_databases(self, services: WorkerServices, state: PublishedRun) -> SlotDatabases:
         servers: dict[str, DatabaseServer] = {
@@ -346,16 +354,61 @@ class SlotRun:
         process.attached(answer.pid)
         self._databases.attached(chunk)
 
-    def retire(self, *, kill: bool = False) -> None:
-        """Ends the test process and gives its clones back to the pool. Never raises."""
+    def retire(self, *, kill: bool = False, limit: float | None = None) -> None:
+        """Ends the test process and gives its clones back to the pool. Never raises.
+
+        `limit`: seconds for fixtures of the session; None for the usual ones.
+        """
         if self.process is not None:
+            if self._session and not kill:
+                self._tear_down(self.process, limit)
             self.process.kill() if kill else self.process.finish()
             self.process = None
+        self.session = False
         if self._fork_folder is not None:
             self.folder.remove_layer(self._fork_folder)
             self._fork_folder = None
         self._last = None
         self._databases.retire()
+
+    def _tear_down(self, process: TestProcess, limit: float | None) -> None:
+        """Has the process tear down the session, and notes what goes wrong."""
+        if limit is None:
+            usual = FIXTURE_SECONDS if self.fixture_timeout is None else self.fixture_timeout
+            limit = usual or NO_LIMIT
+        output = ""
+        try:
+            answer = process.ask(messages.TearDown(), messages.TornDown, limit)
+        except (ProcessDied, ProtocolError) as error:
+            line = f"in the tear-down of the session: {error}"
+            failures: tuple[Failure, ...] = (Failure("error", "dct.ProcessDied", line, line),)
+        else:
+            if isinstance(answer, messages.TornDown):
+                failures, output = answer.failures, answer.output
+            else:
+                text = f"{answer.message}\n{answer.detail}".rstrip()
+                failures = (Failure("error", "dct.Fatal", answer.message, text),)
+        if failures:
+            log.warning("run %s: the tear-down of the session: %s", self.run, failures[0].text)
+            self._torn_down.append(
+                messages.FixtureFinished(END_OF_SESSION, Outcome.ERROR, failures, output=output)
+            )
+
+    @property
+    def session(self) -> bool:
+        """The process has fixtures of the session to tear down."""
+        return self._session
+
+    @session.setter
+    def session(self, lasts: bool) -> None:
+        if lasts != self._session:
+            self._session = lasts
+            self.folder.note_session(self.slot, lasts=lasts)
+
+    def torn_down(self) -> list[messages.FixtureFinished]:
+        """What is new: see `END_OF_SESSION`."""
+        found, self._torn_down = self._torn_down, []
+        return found
 
     # -- after a chunk -----------------------------------------------------------------
 
@@ -377,6 +430,7 @@ class SlotRun:
 
     def close(self) -> None:
         """The run is over in this slot."""
-        self.retire(kill=True)
+        # Nobody waits any more for what the tear-down of a session says; but it is done.
+        self.retire(kill=not self._session, limit=LEAVE_SECONDS)
         self._permits.give_back()
         self._databases.close()

@@ -91,6 +91,14 @@ def test_junit_has_each_test_once_and_its_failures(tmp_path: Path) -> None:
     assert junit_problems(ORACLE, tmp_path / "none.xml")[0].startswith("JUnit cannot be read")
 
 
+def test_junit_names_tests_of_pytest_as_those_of_django(tmp_path: Path) -> None:
+    # Given
+    oracle = {"tests": [{"id": "t.py::A::test_x", "outcome": "passed"}]}
+    # Then
+    assert junit_problems(oracle, junit(tmp_path, X)) == []
+    assert junit_problems(oracle, junit(tmp_path, Y)) == ["t.A.test_x: 0 times in JUnit"]
+
+
 def test_a_later_attempt_is_a_rerun() -> None:
     # Given
     again = {**GOOD, "tests": [{**GOOD["tests"][0], "attempt": 2}, GOOD["tests"][1]]}

@@ -41,3 +41,17 @@ def test_each_test_of_the_oracle_is_in_the_files_and_no_other(tmp_path: Path) ->
     }
     # Then
     assert written == {test["id"] for test in suite.expected(labels).tests}
+
+
+def test_pytest_has_the_same_tests_by_other_names() -> None:
+    # Given
+    labels = ["red", "torture.test_dying"]
+    # When
+    found = {test["id"]: test["outcome"] for test in suite.expected(labels, "pytest").tests}
+    # Then: what a set-up keeps from running is an error, and an unexpected success a failure
+    assert len(found) == len(suite.expected(labels).tests)
+    assert found["red/test_red.py::Broken0::test_1"] == "error"
+    assert found["torture/test_dying.py::Dying::test_b_killed"] == "error"
+    assert set(found.values()) == {"passed", "failed", "error"}
+    assert suite.expected(labels, "pytest").fixtures == []
+    assert suite.paths(labels) == ["red", "torture/test_dying.py"]

@@ -49,7 +49,7 @@ def test_what_it_failed_with_is_kept() -> None:
     # Then
     assert part.question is not None
     assert part.question.failures == (failure,)
-    assert opening.endswith("where no other class ran before it")
+    assert opening.endswith("where nothing else ran before it")
 
 
 def test_a_test_that_passed_is_said_to_have() -> None:

@@ -172,7 +172,7 @@ def test_what_the_store_could_not_take_is_done_when_it_is_back(
     # Given a store that takes no writes
     commit = scene.ledger.commit
 
-    def away(offers: object, acknowledged: object) -> None:
+    def away(*_: object, **__: object) -> None:
         raise StoreUnavailable("out of memory")
 
     monkeypatch.setattr(scene.ledger, "commit", away)
@@ -205,9 +205,9 @@ def test_what_a_round_has_to_write_goes_out_in_one_go(
     written: list[tuple[int, dict[str, int]]] = []
     commit = scene.ledger.commit
 
-    def counted(offers: list[Chunk], acknowledged: dict[str, int]) -> None:
+    def counted(offers: list[Chunk], acknowledged: dict[str, int], *, exhausted: bool) -> None:
         written.append((len(offers), dict(acknowledged)))
-        commit(offers, acknowledged)
+        commit(offers, acknowledged, exhausted=exhausted)
 
     monkeypatch.setattr(scene.ledger, "commit", counted)
     publish = scene.services.queue.publish

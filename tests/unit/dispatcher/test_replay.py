@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,15 @@ from dct_celery.dispatcher.past_run import PastRun, from_journal
 from dct_celery.dispatcher.replay import plan_replay, request_again, settings_again
 from dct_celery.errors import UsageError
 from dct_celery.settings import Settings
-from tests.support.factories import OTHER_KEY, group, make_head, make_manifest, pool_door, run_door
+from tests.support.factories import (
+    OTHER_KEY,
+    group,
+    make_entry,
+    make_head,
+    make_manifest,
+    pool_door,
+    run_door,
+)
 from tests.support.runs import finished
 from tests.unit.core.run.test_history import events
 
@@ -64,6 +73,64 @@ def test_the_end_of_an_id_that_two_tests_have_is_as_good_as_the_id() -> None:
     past = PastRun("run-one", make_head(twice), History.of([]))
     # When / Then
     assert past.index("A.test_0") == past.index("shop.A.test_0") == 0
+
+
+def of_pytest() -> PastRun:
+    """A run of functions and of a class, of which all ran in one process."""
+    names = (
+        ("tests/test_a.py::test_x[1]", "tests.test_a"),
+        ("tests/test_a.py::test_x[a::b]", "tests.test_a"),
+        ("tests/test_a.py::test_y", "tests.test_a"),
+        ("tests/test_b.py::T::test_x[1]", "tests.test_b.T"),
+        ("tests/test_b.py::T::test_y", "tests.test_b.T"),
+    )
+    suite = Manifest(
+        tuple(
+            make_entry(
+                index, cls, id=id_, keep_with=(f"class:{cls}",) if cls.endswith(".T") else ()
+            )
+            for index, (id_, cls) in enumerate(names)
+        )
+    )
+    ran = [finished(index) for index in range(5)]
+    return PastRun("run-one", make_head(suite), History.of(events("c1", *ran, process=1)))
+
+
+@pytest.mark.parametrize(
+    ("test", "index"),
+    [
+        ("tests/test_a.py::test_x[1]", 0),
+        ("test_a.py::test_x[1]", 0),
+        ("test_x[a::b]", 1),
+        ("T::test_x[1]", 3),
+        ("test_b.py::T::test_y", 4),
+    ],
+)
+def test_a_test_of_pytest_is_known_by_its_node_id_and_by_the_end_of_it(
+    test: str, index: int
+) -> None:
+    assert of_pytest().index(test) == index
+
+
+@pytest.mark.parametrize(
+    ("test", "says"),
+    [
+        ("test_x[1]", "it may be tests/test_a.py::test_x[1], tests/test_b.py::T::test_x[1]"),
+        ("test_y", "it may be tests/test_a.py::test_y, tests/test_b.py::T::test_y"),
+        ("test_x", "did you mean tests/test_a.py::test_x[1], tests/test_a.py::test_x[a::b],"),
+        ("tests/test_b.py", "did you mean tests/test_b.py::T::test_x[1], tests/test_b.py::T::test"),
+        ("test_x[2]", "did you mean "),
+        ("est_y", "is no test of run run-one"),
+    ],
+)
+def test_what_is_no_single_test_of_pytest_is_one_line(test: str, says: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(says)):
+        of_pytest().index(test)
+
+
+def test_of_functions_of_pytest_only_the_one_that_is_named_is_the_last() -> None:
+    assert plan_replay(of_pytest(), "test_x[a::b]").indices == (0, 1)
+    assert plan_replay(of_pytest(), "T::test_x[1]").indices == (0, 1, 2, 3, 4)
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_what_the_run_has_called_flaky_needs_no_bisection() -> None:
 
 # -- causes ------------------------------------------------------------------------------
 
-OPEN = Difference("shop.B.test_0", "passed", "failed", run="second", cls="shop.B")
+OPEN = Difference("shop.B.test_0", "passed", "failed", run="second", unit="shop.B")
 FOUND = Bisection("shop.B.test_0", OrderKind.VICTIM, "shop.A", "fails after it", True, True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dct_celery.pytest_plugin import VALUES
+from dct_celery.pytest_plugin import VALUES, in_our_words
 from dct_celery.pytest_plugin.session import own_words
 from dct_celery.settings import OPTIONS
 
@@ -18,6 +18,7 @@ from dct_celery.settings import OPTIONS
         (["tests", "--dct-store", "redis://:secret@store/0"], ("tests",)),
         (["-p", "dct", "a::test[--dct]"], ("-p", "dct", "a::test[--dct]")),
         (["--dct-pool"], ()),
+        (["--dct-concurrent", "x"], ("x",)),
     ],
 )
 def test_what_is_meant_for_us_does_not_travel(given: list[str], left: tuple[str, ...]) -> None:
@@ -31,3 +32,16 @@ def test_each_option_is_a_setting() -> None:
     for flag, (name, _, _) in VALUES.items():
         assert flag == f"--dct-{name.replace('_', '-')}"
         assert name in options
+
+
+@pytest.mark.parametrize(
+    ("given", "ours"),
+    [
+        (["--concurrent", "x"], ["--dct-concurrent", "x"]),
+        (["--workers", "4", "--concurrent"], ["--dct-local", "4", "--dct-concurrent"]),
+        (["--concurrent", "--workers=4"], ["--dct-concurrent", "--dct-local=4"]),
+        (["--concurrent", "--", "--workers"], ["--dct-concurrent", "--", "--workers"]),
+    ],
+)
+def test_the_older_spelling_is_translated(given: list[str], ours: list[str]) -> None:
+    assert in_our_words(given) == ours

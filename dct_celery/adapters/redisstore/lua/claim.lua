@@ -40,6 +40,7 @@ end
 local fence = redis.call('HINCRBY', run_key, 'fence', 1)
 redis.call('HSET', chunk_key, 'state', 'leased', 'fence', fence, 'worker', worker, 'slot', slot,
   'lease', lease_ms, 'token', token)
+redis.call('HINCRBY', run_key, 'queued', -1)
 redis.call('ZADD', leases_key, now + lease_ms, chunk)
 redis.call('EXPIRE', leases_key, redis.call('TTL', run_key))
 redis.call('XADD', events_key, '*', 'k', 'claimed', 'e', run[2], 'c', chunk, 'a', attempt,

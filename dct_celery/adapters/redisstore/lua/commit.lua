@@ -11,8 +11,9 @@ local events_key = KEYS[3]
 local owner = ARGV[1]
 local avoid_ms = ARGV[2]
 local attempts = tonumber(ARGV[3])
--- ARGV[4...]: for each attempt its name ("chunk.attempt") and position
-local first_chunk = 4 + 2 * attempts
+local exhausted = ARGV[4]    -- '1': nothing more is planned than what is on offer now
+-- ARGV[5...]: for each attempt its name ("chunk.attempt") and position
+local first_chunk = 5 + 2 * attempts
 local fields_each = 4
 -- then for each chunk its id, attempt, payload, and the worker that must avoid it for avoid_ms, or
 -- empty
@@ -23,7 +24,8 @@ if run[1] ~= owner then return 'superseded' end
 local ttl = redis.call('TTL', run_key)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-for at = 4, first_chunk - 1, 2 do redis.call('HSET', acks_key, ARGV[at], ARGV[at + 1]) end
+redis.call('HSET', run_key, 'exhausted', exhausted)
+for at = 5, first_chunk - 1, 2 do redis.call('HSET', acks_key, ARGV[at], ARGV[at + 1]) end
 if attempts > 0 then redis.call('EXPIRE', acks_key, ttl) end
 for i = 4, #KEYS do
   local at = first_chunk + (i - 4) * fields_each
@@ -33,6 +35,7 @@ for i = 4, #KEYS do
       'fence', 0)
     if avoid ~= '' then redis.call('HSET', KEYS[i], 'avoid', avoid, 'until', now + avoid_ms) end
     redis.call('EXPIRE', KEYS[i], ttl)
+    redis.call('HINCRBY', run_key, 'queued', 1)
     redis.call('XADD', events_key, '*', 'k', 'offered', 'e', run[2], 'c', chunk, 'a', attempt,
       'd', payload)
   end

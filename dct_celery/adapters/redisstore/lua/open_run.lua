@@ -1,7 +1,8 @@
 -- Opens a run, once. A second dispatcher with the same run id is refused; a call that is sent again
 -- because its answer was lost is not.
 -- Returns 1 when opened, 0 when the id is taken.
--- hash: owner, epoch, incarnation, state, spec, nonce, fence, refused, reaped (store's clock, ms)
+-- hash: owner, epoch, incarnation, state, spec, nonce, fence, refused, reaped (store's clock, ms),
+-- queued (chunks on offer), exhausted ('1': no more than these are planned)
 local run_key = KEYS[1]
 local owner = ARGV[1]
 local spec = ARGV[2]

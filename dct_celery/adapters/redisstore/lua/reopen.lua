@@ -40,6 +40,7 @@ for i = 5, #KEYS do
     'state', ARGV[at + 3], 'fence', ARGV[at + 4], 'worker', holder[1], 'slot', holder[2],
     'lease', ARGV[at + 6], 'token', '')
   redis.call('EXPIRE', KEYS[i], ttl_seconds)
+  if ARGV[at + 3] == 'queued' then redis.call('HINCRBY', run_key, 'queued', 1) end
   -- For a replay from the store alone; the dispatcher knows these.
   redis.call('XADD', events_key, '*', 'k', 'offered', 'e', epoch, 'c', ARGV[at],
     'a', ARGV[at + 2], 'd', ARGV[at + 1])

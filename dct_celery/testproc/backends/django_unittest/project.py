@@ -8,7 +8,7 @@ import unittest
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dct_celery.core.model import Entry
+from dct_celery.core.model import Entry, Failure
 from dct_celery.testproc.backends.base import Description, Identity, failing_as, failure_of_order
 from dct_celery.testproc.backends.django_unittest import manifest
 from dct_celery.testproc.backends.django_unittest.chunk import run_chunk
@@ -160,6 +160,10 @@ class DjangoProject:
             # Checks use the database, but here the database failed, not the checks.
             return messages.Fatal("database", fatal.message, fatal.detail)
         return fatal
+
+    def tear_down(self) -> Sequence[Failure]:
+        """Nothing lives longer than a module."""
+        return ()
 
     def close(self) -> None:
         """Does what the sequential run does at its end."""

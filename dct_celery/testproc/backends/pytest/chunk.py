@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dct_celery.core.model import FixturePhase, FixtureRef, FixtureScope, Outcome
+from dct_celery.core.model import Outcome
 from dct_celery.testproc.backends.pytest.reports import Gatherer
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.failures import failure_of
@@ -17,9 +17,6 @@ from dct_celery.wire import messages
 
 if TYPE_CHECKING:
     from dct_celery.testproc.backends.pytest.project import PytestProject
-
-#: Blamed for what fails outside of any test.
-_OUTSIDE = FixtureRef(FixturePhase.TEAR_DOWN, FixtureScope.SESSION, "pytest")
 
 
 class Parking(pytest.Item):

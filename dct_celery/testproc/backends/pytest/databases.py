@@ -21,6 +21,7 @@ import pytest
 from dct_celery.core.model import Entry
 from dct_celery.testproc.backends.base import Description, failure_of_order
 from dct_celery.testproc.backends.pytest import manifest
+from dct_celery.testproc.backends.pytest.once import enter, request_of
 from dct_celery.testproc.django import (
     connection_guard,
     databases,
@@ -173,9 +174,7 @@ class _FixtureRunner:
             return
         import django.test.utils
 
-        state: Any = self._session._setupstate
-        if not state.stack:
-            state.setup(_Root(self._session))
+        enter(self._session)
         original: Any = django.test.utils.setup_databases
         done: list[object] = []
 
@@ -186,7 +185,7 @@ class _FixtureRunner:
 
         django.test.utils.setup_databases = setup_databases
         try:
-            _request(self._item).getfixturevalue(_FIXTURE)
+            request_of(self._item).getfixturevalue(_FIXTURE)
         except Exception:
             if not done:
                 raise
@@ -196,23 +195,6 @@ class _FixtureRunner:
 
     def run_checks(self, aliases: object) -> None:
         """A session of pytest has no system checks."""
-
-
-class _Root:
-    """As much of an item as is needed to set up the session alone."""
-
-    def __init__(self, session: pytest.Session) -> None:
-        self._session = session
-
-    def listchain(self) -> list[Any]:
-        return [self._session]
-
-
-def _request(item: pytest.Item) -> Any:
-    """A request of its own, so that the item's is unused when the item runs."""
-    from _pytest.fixtures import TopRequest
-
-    return TopRequest(item, _ispytest=True)  # type: ignore[arg-type]
 
 
 def _source(fixture: Any) -> str:

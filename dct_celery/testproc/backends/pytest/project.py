@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from dct_celery.testproc.backends.base import (
 from dct_celery.testproc.backends.pytest import manifest, process
 from dct_celery.testproc.backends.pytest.chunk import run_chunk
 from dct_celery.testproc.backends.pytest.databases import Databases
+from dct_celery.testproc.backends.pytest.once import OnceFixtures
 from dct_celery.testproc.backends.pytest.reports import Gatherer
+from dct_celery.testproc.backends.pytest.session_end import SessionFixtures, tear_down
 from dct_celery.testproc.failures import cut
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
@@ -39,6 +42,7 @@ class PytestProject:
         reports: SessionReports,
         failures: Sequence[dict[str, Any]],
         *,
+        once: OnceFixtures,
         dist: str,
         maxfail: int,
     ) -> None:
@@ -46,6 +50,9 @@ class PytestProject:
         `maxfail`: see `Description`.
         """
         self.session = session
+        self._once = once
+        self._session_fixtures = SessionFixtures()
+        session.config.pluginmanager.register(self._session_fixtures, "dct-session-fixtures")
         self._load = load
         self._reports = reports
         self._failures = failures
@@ -89,6 +96,7 @@ class PytestProject:
             facts={"pytest": pytest.__version__},
             session=self._reports.text(self._load.root),
             maxfail=self._maxfail,
+            lasting=self._once.lasting,
         )
         if self._databases is None:
             return said
@@ -143,7 +151,12 @@ class PytestProject:
                 self.session, output_is_read=given is not None and given.added is not None
             )
             self.session.config.pluginmanager.register(self._gatherer, "dct-gatherer")
-        return run_chunk(self, indices, recorder, self._gatherer)
+        result = run_chunk(self, indices, recorder, self._gatherer)
+        return replace(result, session=self._session_fixtures.have_tear_downs())
+
+    def tear_down(self) -> Sequence[Failure]:
+        self._ran = False
+        return tear_down(self.session, self._load.root)
 
     def close(self) -> None:
         """Tears down the fixtures of the session, where tests have set some up."""
@@ -155,6 +168,7 @@ class PytestProject:
     def _settle(self) -> None:
         if not self._settled:
             self._settled = True
+            self._once.leave_to_the_loader()
             process.settle(self.session)
 
 

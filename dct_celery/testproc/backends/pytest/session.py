@@ -16,6 +16,7 @@ import pytest
 
 from dct_celery.testproc.backends.base import LoadFailed, Serve
 from dct_celery.testproc.backends.pytest import plugins, reports
+from dct_celery.testproc.backends.pytest.once import OnceFixtures, Refused
 from dct_celery.testproc.backends.pytest.project import PytestProject
 from dct_celery.testproc.isolation.printed import Printed
 from dct_celery.wire import messages
@@ -130,10 +131,23 @@ class SessionPlugin:
             raise session.Interrupted(session.shouldstop)
         failures = [data for data in self._reports.collectors if data["outcome"] == "failed"]
         maxfail = plugins.leave_to_the_dispatcher(session)
+        try:
+            fixtures = OnceFixtures(session)
+            if not self._order.collect_only and not self._order.fork_order:
+                fixtures.set_up()
+        except Refused as error:
+            self.fatal = messages.Fatal("labels", str(error))
+            raise pytest.UsageError(str(error)) from error
         self.served = True
         self._serve(
             PytestProject(
-                session, self._order, self._reports, failures, dist=self._dist, maxfail=maxfail
+                session,
+                self._order,
+                self._reports,
+                failures,
+                once=fixtures,
+                dist=self._dist,
+                maxfail=maxfail,
             )
         )
         return True

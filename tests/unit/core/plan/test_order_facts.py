@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from dct_celery.core.model import Entry, Manifest, OrderKind
+from dct_celery.core.model import Entry, Manifest, OrderKind, Phase
 from dct_celery.core.order import Finding
 from dct_celery.core.plan.order_facts import MOST_BEFORE, OrderFact, OrderFacts
 from dct_celery.core.plan.planner import Planner, atoms
@@ -130,3 +130,22 @@ def test_what_is_unproven_or_needs_many_classes_is_not_remembered() -> None:
     assert learned(unproven) == {}
     assert learned(many) == {}
     assert learned(crowd, failed=True) == {}
+
+
+def test_functions_of_one_module_have_facts_of_their_own() -> None:
+    # Given a module of pytest, whose tests no plan keeps together
+    suite = Manifest(
+        tuple(
+            Entry(number, f"a.py::test_{number}", "a", "a", Phase.NO_DATABASE)
+            for number in range(4)
+        )
+    )
+    finding = Finding((1,), OrderKind.BRITTLE, 1, "fails alone and passes after it")
+    # When
+    found = facts(suite=suite).learn([0], {3: finding}, {3: ("a.py::test_3",)}, [])
+    # Then
+    assert set(found) == {"a.py::test_0", "a.py::test_3"}
+    assert found["a.py::test_3"].before == ("a.py::test_1",)
+    planned = facts(found, suite)
+    assert set(planned.notes()) == {3}
+    assert ((1,), (3,), True) in chunks(planned)
