@@ -184,14 +184,16 @@ def paths(labels: Sequence[str]) -> list[str]:
 
 
 def of_pytest(of_django: Expected) -> Expected:
-    """The same results as pytest has them: a set-up that fails is an error of each of its tests,
-    and an unexpected success is a failure.
+    """The same results as pytest has them: a set-up that fails is an error of each of its tests, and
+    what is raised by a test or an unexpected success is a failure. (A death is an error, too.)
     """
     instead = {"not_run": "error", "xpassed": "failed"}
     tests = []
     for test in of_django.tests:
         module, cls, name = test["id"].rsplit(".", 2)
         outcome = test["outcome"]
+        if outcome == "error" and not module.startswith("torture."):
+            outcome = "failed"
         node = f"{module.replace('.', '/')}.py::{cls}::{name}"
         tests.append({"id": node, "outcome": instead.get(outcome, outcome)})
     return Expected(tests, [])

@@ -294,7 +294,7 @@ def test_every_option_of_the_test_command_has_its_argument(
     # When
     argv = runner.command_line(OwnRunner, OwnRunner(**options).given, labels)
     # Then
-    assert argv == ["run", "--command=a.py test", *expected.split()]
+    assert argv == ["run", "--backend=django", "--command=a.py test", *expected.split()]
 
 
 @pytest.mark.parametrize(
