@@ -184,8 +184,8 @@ def paths(labels: Sequence[str]) -> list[str]:
 
 
 def of_pytest(of_django: Expected) -> Expected:
-    """The same results as pytest has them: a set-up that fails is an error of each of its tests, and
-    what is raised by a test or an unexpected success is a failure. (A death is an error, too.)
+    """The same results as pytest has them: a set-up that fails is an error of each of its tests,
+    what a test raises and an unexpected success are failures. (A death is an error, too.)
     """
     instead = {"not_run": "error", "xpassed": "failed"}
     tests = []
