@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+import coverage
 import pytest
 
 from dct_celery.adapters.embedded import EmbeddedPostgres, EmbeddedValkey
@@ -30,13 +31,25 @@ for _name in list(os.environ):
         del os.environ[_name]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Ends the measurement that pytest-cov begins in a process of xdist before it knows that it is
+    one, and forgets: beside the real one it would go on, through `no_cover`, too.
+    """
+    forgotten = coverage.Coverage.current() if hasattr(config, "workerinput") else None
+    if forgotten is not None:
+        forgotten.stop()
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Only unit and contract tests count for the coverage: the others drive whole processes of
-    which this one sees nothing.
+    which this one sees nothing. Of those, not the ones that Hypothesis repeats: they would take
+    twice their time, and examples go the same ways.
     """
     here = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(here).parts[0] not in ("unit", "contract"):
+        room = item.path.relative_to(here).parts[0]
+        if room not in ("unit", "contract") or item.get_closest_marker("hypothesis"):
             item.add_marker(pytest.mark.no_cover)
 
 
