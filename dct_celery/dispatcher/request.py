@@ -33,6 +33,8 @@ FORWARDED = (
 )
 #: And those of pytest and its plugins.
 _PYTESTS = ("PYTEST_*",)
+#: And those that coverage.py reads, but for the place of its data, which is no other machine's.
+_COVERAGE = ("COVERAGE_RCFILE", "COVERAGE_CORE")
 #: Options that only the backend `django` understands.
 _DJANGOS = frozenset(
     {
@@ -48,6 +50,7 @@ _DJANGOS = frozenset(
         "buffer",
         "debug_sql",
         "testrunner",
+        "coverage",
     }
 )
 #: Variables that are never forwarded, even with --env: each machine has its own.
@@ -106,9 +109,11 @@ def make_request(
         module = settings.settings or env.get("DJANGO_SETTINGS_MODULE") or _default(project, first)
     elif settings.backend == PYTEST:
         own, arguments, module = first, _plain_arguments(settings), None
-        wanted = (*wanted, *_PYTESTS)
+        wanted = (*wanted, *_PYTESTS, *_COVERAGE)
     else:
         own, arguments, module = (), _plain_arguments(settings), None
+    if settings.coverage:
+        wanted = (*wanted, *_COVERAGE)
     return Request(
         backend=settings.backend,
         command=own,
@@ -215,7 +220,7 @@ def _plain_arguments(settings: Settings) -> list[str]:
         instead = "give pytest's own options behind --, as in: dct run --backend pytest -- -k cart"
     for option in OPTIONS:
         if (
-            option.name in _DJANGOS - ({"command"} if settings.backend == PYTEST else set())
+            option.name in _DJANGOS - ({"command"} if settings.backend == PYTEST else {"coverage"})
             and getattr(settings, option.name) != option.default
         ):
             flag = max(option.flags, key=len)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,8 +44,12 @@ class Gateway:
 class Node:
     """Stands for all slots of the run."""
 
-    def __init__(self, config: pytest.Config, workerinput: dict[str, Any]) -> None:
+    def __init__(
+        self, config: pytest.Config, workerinput: dict[str, Any], but: Sequence[Any] = ()
+    ) -> None:
+        """`but`: plugins that are not asked."""
         self.config = config
+        self._but = list(but)
         self.workerinput = workerinput
         self.gateway = Gateway(workerinput["workerid"])
         self.nodemanager = SimpleNamespace(roots=[], testrunuid=workerinput["testrunuid"])
@@ -62,11 +67,8 @@ class Node:
 
     def configure(self) -> None:
         """Plugins add to `workerinput`. Raises pytest.UsageError for what cannot travel."""
-        hooks: Any = self.config.hook
-        if hasattr(hooks, "pytest_configure_node"):
-            hooks.pytest_configure_node(node=self)
-        if hasattr(hooks, "pytest_testnodeready"):
-            hooks.pytest_testnodeready(node=self)
+        self._call("pytest_configure_node")
+        self._call("pytest_testnodeready")
         for name, value in self.added().items():
             if _as_lists(value) != plain(value):
                 raise pytest.UsageError(
@@ -75,9 +77,12 @@ class Node:
                 )
 
     def down(self) -> None:
-        hooks: Any = self.config.hook
-        if hasattr(hooks, "pytest_testnodedown"):
-            hooks.pytest_testnodedown(node=self, error=None)
+        self._call("pytest_testnodedown", error=None)
+
+    def _call(self, name: str, **arguments: Any) -> None:
+        if hasattr(self.config.hook, name):
+            hook = self.config.pluginmanager.subset_hook_caller(name, self._but)
+            hook(node=self, **arguments)
 
     def added(self) -> dict[str, Any]:
         return {name: value for name, value in self.workerinput.items() if name not in _OURS}

@@ -21,12 +21,14 @@ from dct_celery.core.codec import Malformed
 from dct_celery.core.model import Outcome, Phase, Verdict
 from dct_celery.core.text import plural
 from dct_celery.ports.reporting import (
+    CoverageArrived,
     Finished,
     ReportEvent,
     Started,
     TestJudged,
     Warned,
 )
+from dct_celery.pytest_plugin.coverage import Coverage
 from dct_celery.pytest_plugin.node import Node
 from dct_celery.reports import masked
 from dct_celery.security import masking
@@ -42,7 +44,12 @@ class Replay:
     #: It masks what it is given.
     masks = True
 
-    def __init__(self, session: pytest.Session, settings: Settings, node: Node) -> None:
+    #: No other reporter of the run need do it.
+    combines_coverage = True
+
+    def __init__(
+        self, session: pytest.Session, settings: Settings, node: Node, coverage: Coverage
+    ) -> None:
         from dct_celery.adapters.source.snapshot import find_root
 
         #: Why nothing runs, as pytest says it; empty where something does.
@@ -50,6 +57,7 @@ class Replay:
         self._session = session
         self._config = session.config
         self._node = node
+        self._coverage = coverage
         self._root = str(find_root(Path(settings.project_dir)))
         #: Verdicts that wait for those before them.
         self._waiting: dict[int, Verdict] = {}
@@ -79,6 +87,8 @@ class Replay:
                 while self._waiting:
                     self._next = min(self._waiting)
                     self._go_on()
+            case CoverageArrived():
+                self._coverage.take(event)
             case Warned(text):
                 self._warned.append(masking.PROCESS(text))
             case _:

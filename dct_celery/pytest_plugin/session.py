@@ -25,6 +25,7 @@ from dct_celery.errors import (
     UsageError,
 )
 from dct_celery.pytest_plugin import VALUES
+from dct_celery.pytest_plugin.coverage import Coverage
 from dct_celery.pytest_plugin.interrupts import Interrupts
 from dct_celery.pytest_plugin.node import Node
 from dct_celery.pytest_plugin.replay import Replay
@@ -78,6 +79,7 @@ class DispatcherSession:
         self._replaced = replaced
         self._replay: Replay | None = None
         self._words = own_words(config.invocation_params.args)
+        self._coverage = Coverage(config)
         self._exit = 0
 
     @pytest.hookimpl
@@ -98,10 +100,11 @@ class DispatcherSession:
             "workercount": int(self._config.option.dct_local or 0) or os.cpu_count() or 1,
             "testrunuid": secrets.token_hex(16),
             "mainargv": list(sys.argv),
-        })  # fmt: skip
+        }, but=[self._coverage.plugin])  # fmt: skip
         node.configure()
         settings, origins = self._settings(node)
-        self._replay = replay = Replay(session, settings, node)
+        self._replay = replay = Replay(session, settings, node, self._coverage)
+        self._coverage.stop()
         try:
             with Interrupts() as interrupts:
                 report = api.run(

@@ -58,6 +58,8 @@ def loader(
     depends: tuple[str, ...] = (),
     command: tuple[str, ...] = ("-m", "django", "test", "--settings=site_settings"),
     sys_path: str = "",
+    coverage: bool = False,
+    backend: str = "django",
 ) -> Iterator[LoaderProcess]:
     """A loader (or collect process) of the project in `root`/`directory`.
 
@@ -66,9 +68,10 @@ def loader(
     folder.mkdir(parents=True, exist_ok=True)
     os.mkfifo(folder / "fork.fifo")
     load = messages.Load(
-        backend="django", command=command, arguments=argv,
+        backend=backend, command=command, arguments=argv,
         root=str(root), directory=directory, sys_path=[str(root / directory / sys_path)],
         collect_only=collect, fork_fifo=str(folder / "fork.fifo"), template_depends=list(depends),
+        coverage=coverage,
     )  # fmt: skip
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(variables or {})}
     with (folder / "loader.log").open("wb") as log:

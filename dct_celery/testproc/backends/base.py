@@ -96,6 +96,10 @@ class Description:
     session: str = ""
     #: The arguments say that the run ends after this many failures; 0: they do not.
     maxfail: int = 0
+    #: The arguments say that coverage is measured.
+    measured: bool = False
+    #: Globs below the root: files that plugins write and that come home, by the arguments.
+    artifact_paths: list[str] = field(default_factory=list)
 
 
 class Project(Protocol):

@@ -41,9 +41,11 @@ class PytestProject:
         *,
         dist: str,
         maxfail: int,
+        measured: bool,
+        artifact_paths: list[str],
     ) -> None:
         """`failures`: of collectors, where tests run in spite of them; `dist`: xdist's option;
-        `maxfail`: see `Description`.
+        `maxfail`, `measured`, `artifact_paths`: see `Description`.
         """
         self.session = session
         self._load = load
@@ -54,6 +56,8 @@ class PytestProject:
         self._ran = False
         self._gatherer: Gatherer | None = None
         self._maxfail = maxfail
+        self._measured = measured
+        self._artifact_paths = artifact_paths
         self.known: list[Entry] = list(
             manifest.entries(
                 session.items,
@@ -89,6 +93,8 @@ class PytestProject:
             facts={"pytest": pytest.__version__},
             session=self._reports.text(self._load.root),
             maxfail=self._maxfail,
+            measured=self._measured,
+            artifact_paths=self._artifact_paths,
         )
         if self._databases is None:
             return said
