@@ -51,7 +51,7 @@ _VALUES = {
     "reruns": "--reruns",
     "reruns_budget": "--reruns-budget",
 }
-_SWITCHES = ("failfast", "reverse", "buffer", "debug_sql", "timing")
+_SWITCHES = ("failfast", "reverse", "buffer", "debug_sql", "timing", "coverage")
 _LISTS = {"test_name_patterns": "-k", "tags": "--tag", "exclude_tags": "--exclude-tag"}
 #: Options that Django gives a default; not passed on at that value, so that a variable or
 #: [tool.dct] still counts.
@@ -65,8 +65,9 @@ _NO_PARALLEL = (
     " For N slots on this machine without a fleet, give --local {0}"
 )
 _NO_COVERAGE = (
-    "coverage measures this process alone, and the tests run on slots: measure a sequential run,"
-    " with --testrunner django.test.runner.DiscoverRunner"
+    "coverage measures this process alone, and the tests run on slots: give --coverage to the test"
+    " command instead, or measure a sequential run, with --testrunner"
+    " django.test.runner.DiscoverRunner"
 )
 _KEEPDB = (
     "dct: note: --keepdb has no effect: databases are clones of a template, made for the run\n"
@@ -88,6 +89,7 @@ class ConcurrentTestRunner(DiscoverRunner):
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         super().add_arguments(parser)
         add = parser.add_argument_group("dct").add_argument
+        add("--coverage", action="store_true", help="Measure coverage of the project's code.")
         add("--junitxml", metavar="PATH", help="Write JUnit XML.")
         add("--json", metavar="PATH", help="Write the report as JSON.")
         add("--store", metavar="URL", help="URL of the Redis or Valkey that keeps the run.")

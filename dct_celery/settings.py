@@ -136,6 +136,12 @@ class Settings:
         maximum=3,
         metavar="LEVEL",
     )
+    coverage: bool = _tests(
+        "bool",
+        "Measure coverage of the project's code with coverage.py, as coverage run does, and write"
+        " its data file",
+        default=False,
+    )
     testrunner: str | None = _tests(
         "str", "Test runner class; default: the setting TEST_RUNNER", metavar="DOTTED", **_DOTTED
     )
@@ -343,6 +349,14 @@ class Settings:
         "path",
         "Folder for files of tests: the whole output of each failing test that printed more than"
         " 64 KiB; default: they are not kept",
+    )
+
+    artifact_path: tuple[str, ...] = _report(
+        "list",
+        "Bring files that tests write there (glob below the root of the code) into this checkout",
+        default=(),
+        metavar="GLOB",
+        **_GLOBS,
     )
 
     work_dir: str | None = _worker("path", "Folder for code, unsent records and SQLite files")

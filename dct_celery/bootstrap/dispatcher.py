@@ -85,9 +85,19 @@ def run_tests(
     second; True ends the run early.
     """
     from dct_celery.reports import file_reporters
+    from dct_celery.reports.coverage_file import CoverageFile
+    from dct_celery.reports.kept_files import KeptFilesHome
     from dct_celery.reports.reporter import Reporters
 
-    all_of_them = Reporters([*file_reporters.all_of(settings, time.time), *reporters])
+    given = list(reporters)
+    partly = task is not None and task.part is not None
+    if partly:
+        settings = replace(settings, coverage=False)
+    all_of_them = Reporters([*file_reporters.all_of(settings, time.time), *given])
+    if not partly:
+        all_of_them.add(KeptFilesHome())
+    if not partly and not any(getattr(reporter, "combines_coverage", False) for reporter in given):
+        all_of_them.add(CoverageFile(settings, os.environ))
     with (
         _reported_to(all_of_them, settings.run_id or ""),
         _fleet_for(settings, origins) as place,
@@ -264,6 +274,8 @@ def _attach(
     from dct_celery.dispatcher.adopt import adopt
     from dct_celery.dispatcher.lifecycle import RunLifecycle
     from dct_celery.reports import file_reporters
+    from dct_celery.reports.coverage_file import CoverageFile
+    from dct_celery.reports.kept_files import KeptFilesHome
 
     services = _dispatcher_services(settings, origins, None, reporters.take, interrupted)
     adopted = adopt(services)
@@ -272,7 +284,8 @@ def _attach(
     unnamed = dict.fromkeys(OUTPUTS, "the run's own setting")
     file_reporters.check(settings, {**unnamed, **origins})
     # Only now is it known where its reports go.
-    for file in file_reporters.all_of(settings, time.time):
+    home = (CoverageFile(settings, os.environ), KeptFilesHome())
+    for file in (*file_reporters.all_of(settings, time.time), *home):
         reporters.add(file)
     upload = _upload(settings, Path(request.root), services.report, _folders(request))
     services = replace(

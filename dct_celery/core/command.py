@@ -38,7 +38,8 @@ def parse(text: str) -> Command:
         raise ValueError(f"{first} is an interpreter; name it with --python, and here its script")
     if first == "coverage":
         raise ValueError(
-            "coverage cannot follow tests to the slots; name the command that it runs, without it"
+            "coverage cannot follow tests to the slots; name the command that it runs, without it,"
+            " and give --coverage"
         )
     if re.match(r"\w+=", first):
         raise ValueError(

@@ -21,6 +21,11 @@ RULE = 'globs below the root of the code, such as *.mo or media/**, without "!" 
 _WILD = re.compile(r"[*?\[\\]")
 
 
+def escaped(path: str) -> str:
+    """A pattern that means this file or folder alone; `path`: from the root."""
+    return "/" + re.sub(r"([*?\[\\])", r"\\\1", path)
+
+
 class Globs:
     """Patterns, any of which may match."""
 
@@ -44,12 +49,25 @@ class Globs:
                 del left[pattern]
         return list(left)
 
+    def bases(self) -> list[str]:
+        """The folders that have all matches in them, "" for the root; none lies in another."""
+        found = sorted({_literal(pattern) for pattern in self.patterns})
+        return [
+            base
+            for base in found
+            if not any(base != other and f"{base}/".startswith(_below(other)) for other in found)
+        ]
+
     def names(self, folder: str) -> bool:
         """Whether a pattern spells out this folder, or one below it, without a wildcard."""
         return any(
             literal == folder or literal.startswith(f"{folder}/")
             for literal in map(_literal, self.patterns)
         )
+
+
+def _below(folder: str) -> str:
+    return f"{folder}/" if folder else ""
 
 
 def _literal(pattern: str) -> str:

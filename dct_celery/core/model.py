@@ -326,6 +326,30 @@ class Artifact:
     digest: Annotated[str, Matches(ids.DIGEST)]
 
 
+#: Most files of one chunk that tests left where the dispatcher wants them.
+MAX_KEPT = 1000
+#: A path below the top of the tree: no part of it is "." or "..".
+KEPT_PATH = re.compile(
+    r"(?!.{1025})(?:(?!\.{1,2}(?:/|$))[^/\0-\x1f\x7f]{1,255}(?:/|$))+(?<!/)", re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """A file that tests have written, and that is to come to the same place of the checkout."""
+
+    #: From the top of the tree.
+    path: Annotated[str, Matches(KEPT_PATH.pattern)]
+    #: Size in bytes; a file may be empty.
+    size: Count
+    #: Digest of the content, see `core.ids.digest_of`.
+    digest: Annotated[str, Matches(ids.DIGEST)]
+
+    @property
+    def name(self) -> str:
+        return self.path
+
+
 class OrderKind(StrEnum):
     """How a verdict depends on what ran before the test."""
 

@@ -58,7 +58,7 @@ class ArtifactFetcher:
         )
         for artifact in verdict.artifacts:
             if (content := found.get(artifact.digest)) is not None:
-                self._services.report(ArtifactArrived(verdict, artifact, _masked(content)))
+                self._services.report(ArtifactArrived(verdict, artifact, masked_content(content)))
             elif not self._services.has_artifact(verdict.entry, artifact):
                 text = f"{artifact.name} of {verdict.entry.id} did not arrive from its worker"
                 self._services.report(Warned(text))
@@ -73,7 +73,7 @@ class ArtifactFetcher:
             self._services.report(Warned(text))
 
 
-def _masked(content: bytes) -> bytes:
+def masked_content(content: bytes) -> bytes:
     """The content without secrets, if it is text."""
     try:
         text = content.decode()

@@ -10,6 +10,7 @@ starts at the plan.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 from collections.abc import Callable, Collection
@@ -37,7 +38,7 @@ from dct_celery.core.run.machine import RunMachine
 from dct_celery.core.run.reruns import Reruns
 from dct_celery.core.run.view import RunView
 from dct_celery.core.text import first_of, plural
-from dct_celery.dispatcher import bisect, env_files, order_memory
+from dct_celery.dispatcher import bisect, coverage, env_files, kept_files, order_memory
 from dct_celery.dispatcher.adopt import Adopted
 from dct_celery.dispatcher.collect import Collected, Patience, collect
 from dct_celery.dispatcher.event_loop import ELSEWHERE, EventLoop
@@ -58,7 +59,7 @@ from dct_celery.errors import (
     UsageError,
 )
 from dct_celery.ports import RUN_SECONDS, UserProcess
-from dct_celery.ports.reporting import Finished, Notice, Started, Warned
+from dct_celery.ports.reporting import CoverageArrived, Finished, Notice, Started, Warned
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.heads import compress
 from dct_celery.protocol.runs import SPEC_LIFETIME_MS, DatabaseRules, RunSpec
@@ -169,7 +170,11 @@ class RunLifecycle:
             )
         own = {"PYTHONHASHSEED": request.hash_seed}
         environment = services.user_environment(request.environment, own)
-        order = replace(collect_order(request), environment_key=services.door.environment_key)
+        order = replace(
+            collect_order(request),
+            environment_key=services.door.environment_key,
+            coverage=services.settings.coverage,
+        )
         return services.start_process(
             services.settings.python or sys.executable, order, environment, log
         )
@@ -224,6 +229,8 @@ class RunLifecycle:
             ignore_packages=settings.ignore_package,
             ignore_variables=settings.ignore_env,
             artifacts=bool(settings.artifacts),
+            coverage=settings.coverage,
+            artifact_paths=settings.artifact_path,
             test_timeout=settings.test_timeout,
             fixture_timeout=settings.fixture_timeout,
             databases=DatabaseRules(
@@ -500,11 +507,27 @@ class RunLifecycle:
         start = self._services.clock()
         self._check_together(planned)
         self._save_timings(planned)
-        planned.known.stored_run.leave()
-        self._note("finish", start)
-        report = self._report(planned, complete=True)
-        self._services.report(Finished(report))
+        loaded = planned.known.collected.loaded
+        if paths := (*self._services.settings.artifact_path, *loaded.artifact_paths):
+            root = Path(self._request.root)
+            kept_files.bring_home(self._services, planned.machine, paths, root)
+        with self._coverage(planned) as coverage_arrived:
+            planned.known.stored_run.leave()
+            self._note("finish", start)
+            report = self._report(planned, complete=True)
+            self._services.report(Finished(report))
+            if coverage_arrived is not None:
+                self._services.report(coverage_arrived)
         return report
+
+    def _coverage(
+        self, planned: Planned
+    ) -> contextlib.AbstractContextManager[CoverageArrived | None]:
+        """What was measured, while it is there; None if nothing was to be."""
+        if not planned.known.collected.loaded.measured:
+            return contextlib.nullcontext()
+        reports, root = planned.event_loop.worker_reports, Path(self._request.root)
+        return coverage.brought_home(self._services, planned.machine, reports, root)
 
     def _check_together(self, planned: Planned) -> None:
         """Says so if what was to run in one test process did not."""

@@ -33,6 +33,8 @@ FORWARDED = (
 )
 #: And those of pytest and its plugins.
 _PYTESTS = ("PYTEST_*",)
+#: And those that coverage.py reads, but for the place of its data, which is no other machine's.
+_COVERAGE = ("COVERAGE_RCFILE", "COVERAGE_CORE")
 #: Variables that are never forwarded, even with --env: each machine has its own.
 _NEVER = (
     "LD_*",
@@ -89,9 +91,11 @@ def make_request(
         module = settings.settings or env.get("DJANGO_SETTINGS_MODULE") or _default(project, first)
     elif settings.backend == PYTEST:
         own, arguments, module = first, _plain_arguments(settings), None
-        wanted = (*wanted, *_PYTESTS)
+        wanted = (*wanted, *_PYTESTS, *_COVERAGE)
     else:
         own, arguments, module = (), _plain_arguments(settings), None
+    if settings.coverage:
+        wanted = (*wanted, *_COVERAGE)
     return Request(
         backend=settings.backend,
         command=own,
@@ -196,7 +200,7 @@ def _plain_arguments(settings: Settings) -> list[str]:
     instead = f"pass arguments to the backend {settings.backend} with --extra"
     if settings.backend == PYTEST:
         instead = "give pytest's own options behind --, as in: dct run -- -k cart"
-    refused = (*DJANGOS_OPTIONS, *(("command",) if settings.backend != PYTEST else ()))
+    refused = (*DJANGOS_OPTIONS, "coverage" if settings.backend == PYTEST else "command")
     for option in OPTIONS:
         if option.name in refused and getattr(settings, option.name) != option.default:
             flag = max(option.flags, key=len)

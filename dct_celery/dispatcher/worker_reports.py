@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import assert_never
 
 from dct_celery.core.databases.usage import DatabaseUse
+from dct_celery.core.model import Artifact
 from dct_celery.core.run import events as ev
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.ports.reporting import Notice, ReportEvent, Warned
 from dct_celery.protocol.workers import (
     CheckedReport,
     FailedReport,
+    MeasuredReport,
     ReadyReport,
     RefusedReport,
     ShortReport,
@@ -29,6 +31,9 @@ class WorkerReports:
         #: A worker has reported that the system checks passed.
         self.checked = False
         self.databases = DatabaseUse()
+        #: Coverage data of processes that ran no tests, and how many of these have none.
+        self.measured: list[Artifact] = []
+        self.unmeasured = 0
         #: Reasons for refusals that were shown.
         self._shown: set[str] = set()
 
@@ -48,6 +53,9 @@ class WorkerReports:
                 self.databases.add(use)
             case RefusedReport():
                 self._fleet.refusals[worker] = report
+            case MeasuredReport(files, unsent):
+                self.measured += files
+                self.unmeasured += unsent
             case ShortReport():
                 pass
             case FailedReport(message):

@@ -5,8 +5,8 @@ which things happen:
 
     RunBegan (a new run) · (Notice | Warned)* ·
     Started · (TestJudged | FixtureJudged | ArtifactArrived | WorkersChanged | Stopping |
-               PartialReport | Ticked | Notice | Warned)* ·
-    Finished | Failed · Closed
+               PartialReport | Ticked | Notice | Warned)* · FileArrived* ·
+    (Finished [· CoverageArrived]) | Failed · Closed
 
 New kinds of events may be added; ignore those that you do not know. An exception of a reporter ends
 neither the run nor the other reporters: it is reported once as a warning, and that reporter gets no
@@ -17,9 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
-from dct_celery.core.model import Artifact, FixtureVerdict, RunReport, Verdict
+from dct_celery.core.model import Artifact, FixtureVerdict, KeptFile, RunReport, Verdict
 from dct_celery.core.run.view import RunView
 from dct_celery.settings import Settings
 
@@ -95,6 +96,31 @@ class ArtifactArrived:
 
 
 @dataclass(frozen=True, slots=True)
+class CoverageArrived:
+    """What was measured of the project's code, after `Finished`. Only where something is measured.
+
+    `folder` has a data file for each accepted attempt, as `reports.coverage_data` reads them, and
+    is removed afterwards; `root`: top of the tree on this machine.
+    """
+
+    folder: Path
+    root: Path
+
+
+@dataclass(frozen=True, slots=True)
+class FileArrived:
+    """A file that tests wrote where --artifact-path says, whole and masked. Before `Finished`.
+
+    `place`: path below `root`, the top of the tree on this machine, where it is to be written.
+    """
+
+    root: Path
+    place: str
+    file: KeptFile
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class WorkersChanged:
     """The workers that can take part have changed: their names, and the number of their slots."""
 
@@ -160,6 +186,8 @@ ReportEvent = (
     | TestJudged
     | FixtureJudged
     | ArtifactArrived
+    | CoverageArrived
+    | FileArrived
     | WorkersChanged
     | Stopping
     | Ticked

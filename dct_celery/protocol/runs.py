@@ -88,6 +88,10 @@ class RunSpec:
     ignore_variables: tuple[str, ...] = ()
     #: The dispatcher keeps files that tests leave: see `core.model.Artifact`.
     artifacts: bool = False
+    #: Measure coverage of the project's code.
+    coverage: bool = False
+    #: Globs below the root: files that tests write and that come home.
+    artifact_paths: tuple[str, ...] = ()
     #: Seconds; None for the default limit, 0 for none.
     test_timeout: Seconds | None = None
     fixture_timeout: Seconds | None = None

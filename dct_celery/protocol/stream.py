@@ -43,6 +43,7 @@ _REPORTS: dict[str, codec.Decode] = {
         workers.ReadyReport,
         workers.CheckedReport,
         workers.UsageReport,
+        workers.MeasuredReport,
         workers.ShortReport,
         workers.RefusedReport,
         workers.FailedReport,

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Annotated
 
 from dct_celery.core.codec import AtMost, Count, Seconds
+from dct_celery.core.model import Artifact
 
 
 class RunStage(StrEnum):
@@ -94,6 +95,17 @@ class UsageReport:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredReport:
+    """Coverage data of processes that run no tests, such as the one that migrates; in the store.
+
+    `unsent`: number of data files that were too large.
+    """
+
+    files: Annotated[tuple[Artifact, ...], AtMost(100)] = ()
+    unsent: Count = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ShortReport:
     """Some slots back off, because a database server has no room for them."""
 
@@ -121,5 +133,11 @@ class FailedReport:
 
 
 WorkerReport = (
-    ReadyReport | CheckedReport | UsageReport | ShortReport | RefusedReport | FailedReport
+    ReadyReport
+    | CheckedReport
+    | UsageReport
+    | MeasuredReport
+    | ShortReport
+    | RefusedReport
+    | FailedReport
 )

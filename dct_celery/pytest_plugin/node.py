@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,8 +50,12 @@ class Node:
     #: Of one test process.
     workeroutput: dict[str, Any]
 
-    def __init__(self, config: pytest.Config, workerinput: dict[str, Any]) -> None:
+    def __init__(
+        self, config: pytest.Config, workerinput: dict[str, Any], but: Sequence[Any] = ()
+    ) -> None:
+        """`but`: plugins that are not asked."""
         self.config = config
+        self._but = list(but)
         self.workerinput = workerinput
         self.gateway = Gateway(workerinput["workerid"])
         self.nodemanager = SimpleNamespace(roots=[], testrunuid=workerinput["testrunuid"])
@@ -69,11 +73,8 @@ class Node:
 
     def configure(self) -> None:
         """Plugins add to `workerinput`. Raises pytest.UsageError for what cannot travel."""
-        hooks: Any = self.config.hook
-        if hasattr(hooks, "pytest_configure_node"):
-            hooks.pytest_configure_node(node=self)
-        if hasattr(hooks, "pytest_testnodeready"):
-            hooks.pytest_testnodeready(node=self)
+        self._call("pytest_configure_node")
+        self._call("pytest_testnodeready")
         for name in _SEEDS:
             seed = getattr(self.config.option, name, None)
             if seed is not None:
@@ -88,21 +89,21 @@ class Node:
                 ) from None
 
     def collected(self, ids: list[str]) -> None:
-        hooks: Any = self.config.hook
-        if hasattr(hooks, "pytest_xdist_node_collection_finished"):
-            hooks.pytest_xdist_node_collection_finished(node=self, ids=ids)
+        self._call("pytest_xdist_node_collection_finished", ids=ids)
 
     def down(self, outputs: Mapping[str, dict[str, Any]]) -> None:
         """`outputs`: id of a test process -> what it has sent."""
-        hooks: Any = self.config.hook
-        if not hasattr(hooks, "pytest_testnodedown"):
-            return
         for workerid, output in outputs.items():
-            node = Node(self.config, {**self.workerinput, "workerid": workerid})
+            node = Node(self.config, {**self.workerinput, "workerid": workerid}, self._but)
             node.workeroutput = output
-            hooks.pytest_testnodedown(node=node, error=None)
+            node._call("pytest_testnodedown", error=None)
         if not outputs:
-            hooks.pytest_testnodedown(node=self, error=None)
+            self._call("pytest_testnodedown", error=None)
+
+    def _call(self, name: str, **arguments: Any) -> None:
+        if hasattr(self.config.hook, name):
+            hook = self.config.pluginmanager.subset_hook_caller(name, self._but)
+            hook(node=self, **arguments)
 
     def added(self) -> dict[str, Any]:
         return {name: value for name, value in self.workerinput.items() if name not in _OURS}

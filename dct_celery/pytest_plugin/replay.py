@@ -29,6 +29,7 @@ from dct_celery.core.model import (
 )
 from dct_celery.core.text import plural
 from dct_celery.ports.reporting import (
+    CoverageArrived,
     Finished,
     FixtureJudged,
     ReportEvent,
@@ -36,6 +37,7 @@ from dct_celery.ports.reporting import (
     TestJudged,
     Warned,
 )
+from dct_celery.pytest_plugin.coverage import Coverage
 from dct_celery.pytest_plugin.node import Node
 from dct_celery.reports import masked
 from dct_celery.security import masking
@@ -51,7 +53,12 @@ class Replay:
     #: It masks what it is given.
     masks = True
 
-    def __init__(self, session: pytest.Session, settings: Settings, node: Node) -> None:
+    #: No other reporter of the run need do it.
+    combines_coverage = True
+
+    def __init__(
+        self, session: pytest.Session, settings: Settings, node: Node, coverage: Coverage
+    ) -> None:
         from dct_celery.adapters.source.snapshot import find_root
 
         #: Id of a test process -> the last `workeroutput` that it has sent.
@@ -61,6 +68,7 @@ class Replay:
         self._session = session
         self._config = session.config
         self._node = node
+        self._coverage = coverage
         self._root = str(find_root(Path(settings.project_dir)))
         #: Verdicts that wait for those before them.
         self._waiting: dict[int, Verdict] = {}
@@ -100,6 +108,8 @@ class Replay:
                 while self._waiting:
                     self._next = min(self._waiting)
                     self._go_on()
+            case CoverageArrived():
+                self._coverage.take(event)
             case Warned(text):
                 self._warned.append(masking.PROCESS(text))
             case _:

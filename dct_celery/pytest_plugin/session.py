@@ -27,6 +27,7 @@ from dct_celery.errors import (
     UsageError,
 )
 from dct_celery.pytest_plugin import VALUES, WORKERS, in_our_words
+from dct_celery.pytest_plugin.coverage import Coverage
 from dct_celery.pytest_plugin.interrupts import Interrupts
 from dct_celery.pytest_plugin.node import Node
 from dct_celery.pytest_plugin.replay import Replay
@@ -83,6 +84,7 @@ class DispatcherSession:
         if config.option.dct_concurrent:
             words = in_our_words(words)
         self._words = own_words(words)
+        self._coverage = Coverage(config)
         self._exit = 0
 
     @pytest.hookimpl
@@ -103,10 +105,11 @@ class DispatcherSession:
             "workercount": _slots(self._config.option.dct_local) or os.cpu_count() or 1,
             "testrunuid": secrets.token_hex(16),
             "mainargv": list(sys.argv),
-        })  # fmt: skip
+        }, but=[self._coverage.plugin])  # fmt: skip
         node.configure()
         settings, origins = self._settings(node)
-        self._replay = replay = Replay(session, settings, node)
+        self._replay = replay = Replay(session, settings, node, self._coverage)
+        self._coverage.stop()
         try:
             with Interrupts() as interrupts:
                 report = api.run(

@@ -21,7 +21,7 @@ from dct_celery.security import guards
 
 # The session is imported early for what it binds: settings and test modules may patch the standard
 # library.
-from dct_celery.testproc import process_start
+from dct_celery.testproc import coverage, process_start
 from dct_celery.testproc.backends.base import LoadFailed, Project, failing_as, find
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.clock import now
@@ -156,6 +156,9 @@ def _load(
             # folders.
             backend = find(load.backend) if load.backend in BUILT_IN else None
             _enter(load)
+            if load.coverage:
+                with failing_as("coverage"):
+                    coverage.start(load)
             (backend or find(load.backend)).load(load, serve_project)
             if not served:
                 raise CollectionError(f"the backend {load.backend} has loaded no project")
@@ -186,6 +189,11 @@ def _stop_watching() -> None:
 
 
 def _describe(project: Project, load: messages.Load, start: float) -> messages.Loaded:
+    if load.coverage and coverage.measured_by_others():
+        raise CollectionError(
+            "the project's own command measures coverage, too, and only one can: leave out"
+            " --coverage, or let the command measure nothing"
+        )
     living = threads.settle()
     packages = environment.describe()
     used = environment.used(load.root, load.directory)
@@ -220,6 +228,8 @@ def _describe(project: Project, load: messages.Load, start: float) -> messages.L
         session=said.session,
         maxfail=said.maxfail,
         lasting=said.lasting,
+        measured=load.coverage or said.measured,
+        artifact_paths=said.artifact_paths,
     )
 
 

@@ -25,6 +25,7 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from dct_celery.core.model import BAD_OUTCOMES, Failure, FixtureRef, Outcome, worst
+from dct_celery.testproc import coverage
 from dct_celery.testproc.channel import Channel
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.failures import failure_of
@@ -103,6 +104,8 @@ class Recorder:
     def class_over(self, cls: str) -> None:
         """The class has been torn down: what it has left in the process is attributed to it."""
         self._leaks.check(cls)
+        if measurement := coverage.current():
+            measurement.class_over()
 
     def keeps_state(self) -> None:
         """What the process is like now stays for its later tests: a fixture of the session has

@@ -8,14 +8,17 @@ import json
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from typing import Self
 
+from dct_celery.testproc import coverage
 from dct_celery.testproc.backends.base import Project
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.isolation.leaks import LeakDetector
 from dct_celery.testproc.isolation.output import OutputFile
 from dct_celery.testproc.isolation.tree_watch import TreeWatch
+from dct_celery.testproc.kept_files import KeptFiles
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
 
@@ -33,16 +36,21 @@ class Session:
         recorder: Recorder,
         temporary: str = "",
         shared: str = "",
+        coverage_file: str = "",
+        kept_files: KeptFiles | None = None,
     ) -> None:
         """`temporary`: folder for the tests' temporary files; created again before each chunk.
 
         `shared`: why the tree is shared with other slots, see `messages.Attached`.
+        `coverage_file`: see `messages.ForkOrder`.
         """
         self._channel = channel
         self._output = output
         self._recorder = recorder
         self._temporary = temporary
         self._shared = shared
+        self._coverage_file = coverage_file
+        self._kept_files = kept_files
 
     @classmethod
     def open(cls, order: messages.ForkOrder, root: str) -> Self:
@@ -50,6 +58,8 @@ class Session:
 
         Opening them in this order is the handshake that `worker.processes.test_process` expects.
         """
+        if measurement := coverage.current():
+            measurement.enter(order)
         watch = LeakDetector(TreeWatch(root) if order.shared else None)
         inbox = os.open(order.inbox, os.O_RDONLY)
         outbox = os.open(order.outbox, os.O_WRONLY)
@@ -59,7 +69,8 @@ class Session:
         tempfile.tempdir = None
         recorder = Recorder(channel, output, watch, root)
         temporary = order.environment.get("TMPDIR", "")
-        return cls(channel, output, recorder, temporary, order.shared)
+        kept_files = KeptFiles(root, order.artifact_paths) if order.artifact_paths else None
+        return cls(channel, output, recorder, temporary, order.shared, order.coverage, kept_files)
 
     def serve(self, project: Project) -> None:
         """Answers the slot's messages with the project, until there are no more."""
@@ -67,6 +78,8 @@ class Session:
             self._channel.send(self._answer(project, message))
         with contextlib.suppress(Exception, SystemExit):
             project.close()
+        if self._coverage_file and (measurement := coverage.current()):
+            measurement.end(self._coverage_file)
 
     def refuse(self, fatal: messages.Fatal) -> None:
         """Answers the slot's messages with the reason why there is no project."""
@@ -89,7 +102,7 @@ class Session:
             case messages.RunChunk():
                 self._restore()
                 self._recorder.start_chunk(message.chunk, message.artifacts, message.stops)
-                return project.run(message.indices, self._recorder)
+                return self._run(project, message)
             case messages.Attach():
                 project.attach(message)
                 self._output.take()
@@ -115,6 +128,18 @@ class Session:
                 return messages.SuiteWritten(now() - start)
             case _:
                 return messages.Fatal("internal", f"a test process cannot answer {message.kind}")
+
+    def _run(self, project: Project, order: messages.RunChunk) -> messages.ChunkFinished:
+        measurement = coverage.current()
+        if measurement:
+            measurement.begin(order.coverage)
+        finished = project.run(order.indices, self._recorder)
+        if measurement:
+            measurement.end()
+        if self._kept_files is not None:
+            files, left = self._kept_files.take(order.files)
+            finished = replace(finished, files=files, files_left=left)
+        return finished
 
     def _restore(self) -> None:
         """Restores what the last chunk may have removed and this one needs."""

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from dct_celery.core import codec
-from dct_celery.core.codec import Count, Seconds
-from dct_celery.core.model import Entry, Failure, FixtureRef, Outcome
+from dct_celery.core.codec import AtMost, Count, Seconds
+from dct_celery.core.model import MAX_KEPT, Entry, Failure, FixtureRef, KeptFile, Outcome
 from dct_celery.core.run.leaks import LeakRecord
 from dct_celery.core.run.records import PASSED, PASSED_FORM, FixtureRecord, TestRecord
 from dct_celery.errors import ProtocolError
@@ -32,7 +32,7 @@ CHANNEL_CLOSED = 87
 
 #: Reasons of a Fatal that concern loading the project. A test process has them where the project
 #: has threads, so that it is not forked.
-LOADING = frozenset({"command", "backend", "settings", "labels", "collection"})
+LOADING = frozenset({"command", "backend", "settings", "labels", "collection", "coverage"})
 
 _KINDS: dict[str, type[Message]] = {}
 M = TypeVar("M", bound="Message")
@@ -118,6 +118,8 @@ class Load(Message):
     #: The project's own command, what stands behind `python`: see core.command. Empty for a backend
     #: that has none.
     command: tuple[str, ...] = ()
+    #: Measure coverage of the project's code.
+    coverage: bool = False
 
 
 @message
@@ -162,6 +164,10 @@ class Loaded(Message):
     maxfail: Count = 0
     #: The loader has something to tear down when it ends.
     lasting: bool = False
+    #: Coverage of the project's code is measured.
+    measured: bool = False
+    #: Globs of files that come home, by the user's arguments.
+    artifact_paths: list[str] = field(default_factory=list)
 
 
 @message
@@ -194,8 +200,9 @@ class MigratedAgain(Message):
 class Fatal(Message):
     """The sender cannot do what was asked, and exits.
 
-    `reason` is one of: command, backend, settings, labels, collection, checks, database, template,
-    internal, elsewhere (the project's connections lead to another database than the given one).
+    `reason` is one of: command, backend, settings, labels, collection, coverage, checks, database,
+    template, internal, elsewhere (the project's connections lead to another database than the given
+    one).
     """
 
     reason: str
@@ -231,6 +238,10 @@ class ForkOrder(Message):
     layer: str = ""
     #: Why the fork shares the tree with other slots, so that what tests write there is watched.
     shared: str = ""
+    #: File for coverage data of a fork that runs no tests; written when it ends.
+    coverage: str = ""
+    #: Globs below the root: files that come home.
+    artifact_paths: list[str] = field(default_factory=list)
 
 
 @message
@@ -375,6 +386,10 @@ class RunChunk(Message):
     artifacts: str = ""
     #: Indices before which to stop if something of the chunk has failed.
     stops: list[int] = field(default_factory=list)
+    #: File for coverage data of the chunk; empty where they do not count, or nothing is measured.
+    coverage: str = ""
+    #: Folder for files that come home, each under its digest; empty where they do not.
+    files: str = ""
 
 
 @message
@@ -454,6 +469,9 @@ class ChunkFinished(Message):
     leaks: tuple[LeakRecord, ...] = ()
     #: Start of each test that began, in order: seconds of this host's CLOCK_MONOTONIC.
     began: tuple[float, ...] = ()
+    #: What tests have written and is to come home, and how many such files were left out.
+    files: Annotated[tuple[KeptFile, ...], AtMost(MAX_KEPT)] = ()
+    files_left: Count = 0
     #: The process has fixtures of the session to tear down, which TearDown asks for.
     session: bool = False
 

@@ -78,11 +78,14 @@ def project_with(place: Path, manage: str, tests: str = SEEN, **files: str) -> P
     return make_project(place / "project", tests, files={"manage.py": manage, **names})
 
 
-def answer_of(project: Path, *command: str, arguments: tuple[str, ...] = ()) -> messages.Message:
+def answer_of(
+    project: Path, *command: str, arguments: tuple[str, ...] = (), coverage: bool = False
+) -> messages.Message:
     """What a collect process says first."""
     load = messages.Load(
         backend="django", command=command or ("manage.py", "test"), arguments=arguments,
         root=str(project), directory=".", sys_path=[str(project)], collect_only=True,
+        coverage=coverage,
     )  # fmt: skip
     with (project / "log").open("wb") as log:
         process = PipeProcess(sys.executable, load, dict(os.environ), log)

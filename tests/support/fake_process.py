@@ -5,7 +5,7 @@ It says what a test has it say, and its silence takes no time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,7 @@ class FakeForks:
         clock: FakeClock,
         layer: Path | None = None,
         shared: str = "",
+        artifact_paths: Sequence[str] = (),
     ) -> FakeForks:
         self.environments.append(environment)
         self.trees.append(layer or shared or None)

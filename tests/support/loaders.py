@@ -58,6 +58,7 @@ def loader(
     depends: tuple[str, ...] = (),
     command: tuple[str, ...] = ("-m", "django", "test", "--settings=site_settings"),
     sys_path: str = "",
+    coverage: bool = False,
     backend: str = "django",
 ) -> Iterator[LoaderProcess]:
     """A loader (or collect process) of the project in `root`/`directory`.
@@ -70,6 +71,7 @@ def loader(
         backend=backend, command=command, arguments=argv,
         root=str(root), directory=directory, sys_path=[str(root / directory / sys_path)],
         collect_only=collect, fork_fifo=str(folder / "fork.fifo"), template_depends=list(depends),
+        coverage=coverage,
     )  # fmt: skip
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(variables or {})}
     with (folder / "loader.log").open("wb") as log:

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
-from dct_celery.core.codec import Count, Seconds
-from dct_celery.core.model import Chunk, FixtureRef, FixtureVerdict, Verdict
+from dct_celery.core.codec import AtMost, Count, Seconds
+from dct_celery.core.model import (
+    MAX_KEPT,
+    Artifact,
+    Chunk,
+    FixtureRef,
+    FixtureVerdict,
+    KeptFile,
+    Verdict,
+)
 from dct_celery.core.run.leaks import LeakRecord
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.core.run.records import Record
@@ -56,6 +64,11 @@ class ChunkCompleted:
     process: Count = 0
     #: That goes on, and has fixtures of the session to tear down, see `core.model.END_OF_SESSION`.
     session: bool = False
+    #: What was measured, where something was; None also for data that were too large or are lost.
+    coverage: Artifact | None = None
+    #: What its tests have written and is to come home, and how many such files were left out.
+    files: Annotated[tuple[KeptFile, ...], AtMost(MAX_KEPT)] = ()
+    files_left: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +87,8 @@ class ChunkReleased:
     busy_seconds: Seconds = 0.0
     databases: Mapping[str, float] = field(default_factory=dict)
     process: Count = 0
+    #: Of the classes that had ended.
+    coverage: Artifact | None = None
 
     @property
     def in_tear_down(self) -> bool:

@@ -68,6 +68,7 @@ from dct_celery.core.run.events import ChunkCompleted, ChunkReleased, ReleaseRea
 from dct_celery.core.run.flight import Flight, InFlight
 from dct_celery.core.run.leaks import Leaks
 from dct_celery.core.run.leases import LeaseRef
+from dct_celery.core.run.left_behind import LeftBehind
 from dct_celery.core.run.pasts import Pasts
 from dct_celery.core.run.records import FixtureRecord, TestRecord
 from dct_celery.core.run.reruns import Reruns
@@ -125,6 +126,7 @@ class RunMachine:
     reruns: Reruns = field(default_factory=Reruns)
     deaths: blame.Deaths = field(default_factory=blame.Deaths)
     leaks: Leaks = field(default_factory=Leaks)
+    left_behind: LeftBehind = field(default_factory=LeftBehind)
     #: None: no verdict is doubted.
     doubts: Doubts | None = None
     now: float = 0.0
@@ -310,7 +312,7 @@ class RunMachine:
         return effects
 
     def _ended(self, lease: LeaseRef, end: ev.ChunkEnd) -> list[ev.Effect]:
-        held = self._end(lease, end.busy_seconds)
+        held = self._end(lease, end.busy_seconds, end)
         if held is None:
             self.strays += 1
             return []
@@ -554,10 +556,13 @@ class RunMachine:
 
     # -- losses ----------------------------------------------------------------
 
-    def _end(self, lease: LeaseRef, busy_seconds: float) -> InFlight | None:
+    def _end(
+        self, lease: LeaseRef, busy_seconds: float, end: ev.ChunkEnd | None = None
+    ) -> InFlight | None:
         held = self._flight.end(lease)
         if held is None:
             return None
+        self.left_behind.add(lease, held.chunk, end)
         use = self.slots_used[lease.worker, lease.slot]
         use.busy_seconds += busy_seconds
         use.chunks += 1

@@ -99,6 +99,10 @@ class Description:
     maxfail: int = 0
     #: A loader has something to tear down when it ends, and gets the time for it.
     lasting: bool = False
+    #: The arguments say that coverage is measured.
+    measured: bool = False
+    #: Globs below the root: files that plugins write and that come home, by the arguments.
+    artifact_paths: list[str] = field(default_factory=list)
 
 
 class Project(Protocol):

@@ -44,6 +44,8 @@ class ClonePool:
     flushes: frozenset[str]
     #: auto | always | never: whether clean clones outlive the run.
     keep: str = "auto"
+    #: The templates may be of use to a later run.
+    exports: bool = True
     #: Aliases whose flushed template is there.
     _flushed: set[str] = field(default_factory=set)
     #: Spares made so far, by (alias, kind).
@@ -190,7 +192,7 @@ class ClonePool:
         return True
 
     def _export(self) -> bool:
-        if self._exported:
+        if self._exported or not self.exports:
             return False
         self._exported = True
         self.templates.export()

@@ -10,6 +10,9 @@ from dct_celery.core.databases.marks import Mark
 from dct_celery.core.databases.names import clone_name
 
 _DAY = 86_400
+#: Days for which templates are kept that only the run can use which has measured how they came
+#: about.
+MEASURED_DAYS = 1 / 24
 
 
 @dataclass(slots=True)

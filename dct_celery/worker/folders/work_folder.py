@@ -55,6 +55,10 @@ class PublishedRun:
     slots: Count = 1
     #: Files that tests leave are sent to the dispatcher.
     artifacts: bool = False
+    #: Coverage is measured, and its data are sent to the dispatcher.
+    measured: bool = False
+    #: Globs below the top of the tree: files that come home.
+    artifact_paths: tuple[str, ...] = ()
 
 
 class RunFolder:

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from dct_celery import __version__
@@ -40,7 +41,7 @@ from dct_celery.ports import DatabaseServer, DatabaseSpec, Ledger, UserProcess
 from dct_celery.protocol import PROTOCOL_VERSION
 from dct_celery.protocol.door import Door
 from dct_celery.protocol.runs import DatabaseRules, ManifestSummary, RunSpec
-from dct_celery.protocol.workers import ShortReport
+from dct_celery.protocol.workers import MeasuredReport, ShortReport
 from dct_celery.security import guards
 from dct_celery.security.files import tail_of
 from dct_celery.wire import messages
@@ -49,13 +50,14 @@ from dct_celery.worker.databases import denied
 from dct_celery.worker.databases.clone_maker import CloneMaker
 from dct_celery.worker.databases.clone_pool import ClonePool
 from dct_celery.worker.databases.liveness import LivenessLocks
-from dct_celery.worker.databases.naming import CloneNaming
+from dct_celery.worker.databases.naming import MEASURED_DAYS, CloneNaming
 from dct_celery.worker.databases.templates import Templates
 from dct_celery.worker.folders.work_folder import PublishedRun, RunFolder
 from dct_celery.worker.host.suite_comparison import SuiteComparison
 from dct_celery.worker.host.system_checks import SystemChecks
 from dct_celery.worker.processes.test_process import TestProcess
 from dct_celery.worker.services import WorkerServices
+from dct_celery.worker.slot.artifacts import adopted
 
 log = logging.getLogger("dct_celery.worker")
 T = TypeVar("T")
@@ -122,6 +124,10 @@ class Prepared:
     slots: int = 1
     #: Files that tests leave are sent to the dispatcher.
     artifacts: bool = False
+    #: Coverage is measured.
+    measured: bool = False
+    #: Globs of files that come home.
+    artifact_paths: tuple[str, ...] = ()
     #: reused | restored | built
     templates: str = ""
     #: Seconds of each step.
@@ -140,6 +146,8 @@ class Prepared:
             self.fixture_timeout,
             self.slots,
             self.artifacts,
+            self.measured,
+            self.artifact_paths,
         )
 
 
@@ -178,6 +186,10 @@ class Preparation:
         self._servers: dict[str, DatabaseServer] = {}
         self._liveness = LivenessLocks(services.clock)
         self._forks = itertools.count(1)
+        #: Coverage is measured, also in processes that run no tests: files with what they have
+        #: found.
+        self._measured, self._nonce = False, ""
+        self._coverage_files: list[Path] = []
         #: Patterns of hosts, this worker's own among them.
         self._denied: list[str] = []
         #: Top of this worker's copy of the code.
@@ -209,6 +221,9 @@ class Preparation:
         )
         prepared.test_timeout, prepared.fixture_timeout = spec.test_timeout, spec.fixture_timeout
         prepared.artifacts = spec.artifacts
+        prepared.measured = self._measured = loaded.measured
+        self._nonce = spec.nonce
+        prepared.artifact_paths = (*spec.artifact_paths, *loaded.artifact_paths)
         try:
             self._patiently(CONNECT_SECONDS, lambda: self._connect(prepared))
         except DatabaseError as error:
@@ -223,12 +238,14 @@ class Preparation:
             AWAY_SECONDS, lambda: templates.ensure_pristine(rebuild=rebuild)
         )
         prepared.key = templates.key
+        self._report_measured()
         self._step("templates")
         self.pool = self._pool(prepared, templates, spec.databases.keep)
         self.checks = SystemChecks(
             templates, self.pool, self._wake, passed=prepared.templates == "built"
         )
         prepared.serialized = self._patiently(AWAY_SECONDS, templates.ensure_serialized)
+        self._report_measured()
         self._step("serialize")
         if loaded.receivers:
             log.info("run %s: migrating again for %s", self._run, ", ".join(loaded.receivers))
@@ -379,6 +396,9 @@ class Preparation:
             else ""
         )
         parts = [FORMAT, prepared.loaded.schema, facts, scope]
+        if prepared.measured:
+            # What a template of an earlier run was made by has not been measured in this one.
+            parts.append(self._nonce)
         key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         cache = self._services.folder.template_cache(key)
         return Templates(
@@ -393,9 +413,8 @@ class Preparation:
         )
 
     def _naming(self, prepared: Prepared) -> CloneNaming:
-        return CloneNaming(
-            self._run, self._services.name, prepared.owner, self._services.settings.keep_days
-        )
+        keep_days = MEASURED_DAYS if prepared.measured else self._services.settings.keep_days
+        return CloneNaming(self._run, self._services.name, prepared.owner, keep_days)
 
     def _pool(self, prepared: Prepared, templates: Templates, keep: str) -> ClonePool:
         flushed = set(prepared.loaded.flushes)
@@ -416,7 +435,8 @@ class Preparation:
             # No more slots than tests ever get work.
             slots=min(prepared.slots, prepared.loaded.count),
             flushes=frozenset(spec.alias for spec in prepared.specs if spec.names & flushed),
-            keep=keep,
+            keep="never" if prepared.measured else keep,
+            exports=not prepared.measured,
         )
 
     def _spec(self) -> RunSpec:
@@ -446,6 +466,7 @@ class Preparation:
             temporary=temporary,
             template_depends=list(spec.databases.depends),
             environment_key=self._door.environment_key,
+            coverage=spec.coverage,
         )
         # A tree never changes, so bytecode is kept in it: the next run imports faster.
         own = {
@@ -499,7 +520,29 @@ class Preparation:
     def _fork(self, purpose: str) -> TestProcess:
         # Called by two threads: the count must be atomic.
         folder = self._folder.fork_folder(f"{purpose}-{next(self._forks)}")
-        return TestProcess(folder, self._folder.fork_fifo, {}, self._clock).start()
+        coverage = ""
+        if self._measured:
+            self._coverage_files.append(folder / "coverage.data")
+            coverage = str(self._coverage_files[-1])
+        return TestProcess(
+            folder, self._folder.fork_fifo, {}, self._clock, coverage=coverage
+        ).start()
+
+    def _report_measured(self) -> None:
+        """Sends what processes that run no tests have measured, and have left behind."""
+        files, self._coverage_files = self._coverage_files, []
+        found = [(file, adopted(file, file.parent)) for file in files]
+        artifacts = tuple(artifact for _, artifact in found if artifact is not None)
+        if not files:
+            return
+        contents = [
+            (artifact.digest, (file.parent / artifact.digest).read_bytes())
+            for file, artifact in found
+            if artifact is not None
+        ]
+        self._persistently(lambda: self._services.send_files(contents))
+        report = MeasuredReport(artifacts, len(files) - len(artifacts))
+        self._persistently(lambda: self._ledger.report(self._services.name, report))
 
     def _manifest(self) -> ManifestSummary:
         """The dispatcher's. Until it is there, clones are made and the system checks begin."""

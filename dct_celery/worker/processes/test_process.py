@@ -13,7 +13,7 @@ import contextlib
 import os
 import select
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Self, TypeVar
 
@@ -55,11 +55,15 @@ class TestProcess:
         clock: Clock,
         layer: Path | None = None,
         shared: str = "",
+        coverage: str = "",
+        artifact_paths: Sequence[str] = (),
     ) -> None:
-        """`layer`, `shared`: see `messages.ForkOrder`."""
+        """`layer`, `shared`, `coverage`, `artifact_paths`: see `messages.ForkOrder`."""
         self._folder = folder
         self._layer = layer
         self._shared = shared
+        self._coverage = coverage
+        self._artifact_paths = list(artifact_paths)
         self._environment = environment
         self._clock = clock
         self._fork_fifo = fork_fifo
@@ -87,6 +91,8 @@ class TestProcess:
             environment={**self._environment, MARK: str(folder)},
             layer=str(self._layer) if self._layer else "",
             shared=self._shared,
+            coverage=self._coverage,
+            artifact_paths=self._artifact_paths,
         )
         (folder / "order").write_bytes(order.encode())
         try:

@@ -5,10 +5,18 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dct_celery.core.databases.server_fault import LAST_DOUBT, suspicion
-from dct_celery.core.model import BAD_OUTCOMES, Chunk, Failure, FixtureRef, Outcome
+from dct_celery.core.model import (
+    BAD_OUTCOMES,
+    Artifact,
+    Chunk,
+    Failure,
+    FixtureRef,
+    Outcome,
+)
 from dct_celery.core.run.events import ChunkCompleted, ChunkEnd, ChunkReleased, ReleaseReason
 from dct_celery.core.run.leaks import CAME_AND_WENT, LeakKind, LeakRecord
 from dct_celery.core.run.leases import LeaseRef
@@ -163,19 +171,31 @@ class ChunkRun:
             process.send(messages.RunChunk(self._chunk.id, list(self._preamble)))
             return
         chunk = self._chunk
+        if self._slot_run.measured:
+            self._coverage_file().unlink(missing_ok=True)  # of an attempt that was lost
         process.send(
             messages.RunChunk(
-                chunk.id, list(chunk.indices), self._artifact_folder(), list(chunk.stops)
+                chunk.id,
+                list(chunk.indices),
+                str(self._artifact_folder()) if self._slot_run.artifacts else "",
+                list(chunk.stops),
+                str(self._coverage_file()) if self._slot_run.measured else "",
+                str(self._artifact_folder()) if self._slot_run.artifact_paths else "",
             )
         )
 
-    def _artifact_folder(self) -> str:
-        """Where the test process puts files for the dispatcher; empty if the run wants none."""
-        if not self._slot_run.artifacts:
-            return ""
+    def _artifact_folder(self) -> Path:
+        """Where the test process puts files for the dispatcher."""
         folder = self._slot_run.folder.artifacts(self._slot_run.slot)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return str(folder)
+        return folder
+
+    def _coverage_file(self) -> Path:
+        return self._artifact_folder() / "coverage"
+
+    def _coverage(self) -> Artifact | None:
+        """What the test process has written of it, at the end of the chunk or before it died."""
+        return self._artifacts.keep(self._coverage_file()) if self._slot_run.measured else None
 
     def _follow(self, process: TestProcess) -> str:
         while True:
@@ -368,6 +388,7 @@ class ChunkRun:
         if worn or (message.session and self._is_run_ending()):
             self._slot_run.retire()
             self._note_sessions()
+        files = self._artifacts.note(message.files)
         return self._end(
             ChunkCompleted(
                 busy_seconds=round(self._clock.monotonic() - self._start, 6),
@@ -378,6 +399,9 @@ class ChunkRun:
                 databases=self._slot_run.database_use(),
                 process=self._pid,
                 session=self._slot_run.session,
+                coverage=self._coverage(),
+                files=files,
+                files_left=message.files_left + len(message.files) - len(files),
             )
         )
 
@@ -418,6 +442,7 @@ class ChunkRun:
                 busy_seconds=round(self._clock.monotonic() - self._start, 6),
                 databases=self._slot_run.database_use(),
                 process=self._pid,
+                coverage=self._coverage(),
             )
         )
 
@@ -436,6 +461,7 @@ class ChunkRun:
         ):
             try:
                 if self._send():
+                    self._artifacts.send()
                     answer = self._slot_run.ledger.end(self._lease, self._spool.seq, end)
                     if answer in (WriteAnswer.MOVED, WriteAnswer.GONE):
                         raise StoreUnavailable(self._follow_epoch(answer))

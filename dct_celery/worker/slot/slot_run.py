@@ -25,7 +25,7 @@ from dct_celery.ports import Clock, DatabaseServer, DatabaseSpec, Ledger
 from dct_celery.wire import messages
 from dct_celery.wire.messages import LOADING
 from dct_celery.worker.databases.clone_maker import FLUSHED, PRISTINE, CloneMaker
-from dct_celery.worker.databases.naming import CloneNaming
+from dct_celery.worker.databases.naming import MEASURED_DAYS, CloneNaming
 from dct_celery.worker.databases.server_probe import ServerProbe
 from dct_celery.worker.databases.templates import Templates, identities
 from dct_celery.worker.folders.work_folder import PublishedRun, RunFolder
@@ -186,6 +186,8 @@ class SlotRun:
         self.test_timeout = state.test_timeout
         self.fixture_timeout = state.fixture_timeout
         self.artifacts = state.artifacts
+        self.measured = state.measured
+        self.artifact_paths = state.artifact_paths
         self.door = services.door.of_run(run, state.nonce, state.signing_key)
         self.ledger: Ledger = services.ledger(run, self.door)
         self.slot = slot
@@ -217,7 +219,8 @@ class SlotRun:
         servers: dict[str, DatabaseServer] = {
             spec.alias: services.server_for(spec) for spec in state.specs
         }
-        naming = CloneNaming(self.run, services.name, state.owner, services.settings.keep_days)
+        keep_days = MEASURED_DAYS if state.measured else services.settings.keep_days
+        naming = CloneNaming(self.run, services.name, state.owner, keep_days)
         cache = services.folder.template_cache(state.key)
         templates = Templates(
             state.key, state.specs, servers, self._fork, cache, naming, self._clock
@@ -296,9 +299,12 @@ class SlotRun:
 
     def _fork_for_tests(self, number: int) -> TestProcess:
         folder = self._fork_folder = self._new_fork_folder(f"{self.slot}")
+        paths = self.artifact_paths
         if not self._private_tree:
-            return self._start(folder, shared="DCT_PRIVATE_TREE is off", number=number)
-        return self._start(folder, self.folder.layer(folder), number=number)
+            return self._start(
+                folder, shared="DCT_PRIVATE_TREE is off", number=number, artifact_paths=paths
+            )
+        return self._start(folder, self.folder.layer(folder), number=number, artifact_paths=paths)
 
     def _fork(self, purpose: str) -> TestProcess:
         return self._start(self._new_fork_folder(purpose))
@@ -308,7 +314,12 @@ class SlotRun:
         return self.folder.fork_folder(f"{purpose}-{self.slot}-{self._forks}")
 
     def _start(
-        self, folder: Path, layer: Path | None = None, shared: str = "", number: int = 0
+        self,
+        folder: Path,
+        layer: Path | None = None,
+        shared: str = "",
+        number: int = 0,
+        artifact_paths: Sequence[str] = (),
     ) -> TestProcess:
         environment = {
             "TMPDIR": str(self.folder.temporary(folder)),
@@ -317,7 +328,15 @@ class SlotRun:
             "DCT_PROCESS": str(number),
         }
         fifo = self.folder.fork_fifo
-        return TestProcess(folder, fifo, environment, self._clock, layer, shared).start()
+        return TestProcess(
+            folder,
+            fifo,
+            environment,
+            self._clock,
+            layer,
+            shared,
+            artifact_paths=artifact_paths,
+        ).start()
 
     def _attach(self, process: TestProcess, chunk: Chunk, clones: dict[str, str]) -> None:
         """Has the process connect its aliases to the clones. Raises DatabaseError if it cannot."""

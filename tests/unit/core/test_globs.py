@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dct_celery.core.globs import PATTERN, Globs
+from dct_celery.core.globs import PATTERN, Globs, escaped
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,28 @@ def test_a_folder_is_spelled_out_by_what_is_bound_to_the_root() -> None:
     assert globs.names(".venv")
     assert not globs.names("node_modules/jquery/node_modules")
     assert not globs.names("venv")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "bases"),
+    [
+        (["shots/deep/", "/shots/"], ["shots"]),
+        (["shots", "a/b"], [""]),
+        (["a/b/*.png", "a/bc/", "docs/**/x"], ["a/b", "a/bc", "docs"]),
+        ([], []),
+    ],
+)
+def test_the_folders_that_have_all_matches_in_them(patterns: list[str], bases: list[str]) -> None:
+    # When / Then
+    assert Globs(patterns).bases() == bases
+
+
+@pytest.mark.parametrize("path", ["a/b.png", "a[1]/*?", "back\\slash"])
+def test_an_escaped_path_means_itself_alone(path: str) -> None:
+    # Given
+    globs = Globs([escaped(path)])
+    # When / Then
+    assert globs.match(path)
+    assert globs.match(f"{path}/below")
+    assert not globs.match(f"x/{path}")
+    assert not globs.match("a1/xy")

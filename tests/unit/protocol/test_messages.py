@@ -13,6 +13,7 @@ from dct_celery.core import codec
 from dct_celery.core.codec import MAX_INT
 from dct_celery.core.ids import CHUNK_ID
 from dct_celery.core.model import (
+    Artifact,
     Chunk,
     Entry,
     Failure,
@@ -64,6 +65,12 @@ CHUNKS = st.builds(
     limits=st.lists(st.tuples(COUNT, SECONDS), max_size=2).map(tuple),
     locks=st.lists(TEXT, max_size=2).map(tuple), estimate=SECONDS,
 )  # fmt: skip
+FILES = st.builds(
+    Artifact,
+    st.just("coverage"),
+    st.integers(1, 10**9),
+    st.from_regex(r"[0-9a-f]{40}", fullmatch=True),
+)
 NUMBERS = st.dictionaries(TEXT, st.floats(-1e9, 1e9), max_size=2)
 LEAKS = st.lists(
     st.builds(
@@ -74,7 +81,7 @@ LEAKS = st.lists(
 COMPLETED = st.builds(
     ev.ChunkCompleted, SECONDS, st.dictionaries(TEXT, SECONDS, max_size=2),
     st.lists(COUNT, max_size=2).map(tuple), st.sampled_from(["", "failfast", "aborted"]),
-    LEAKS.map(tuple), NUMBERS,
+    LEAKS.map(tuple), NUMBERS, COUNT, st.booleans(), st.none() | FILES,
 )  # fmt: skip
 RELEASED = st.builds(
     ev.ChunkReleased,
@@ -85,6 +92,8 @@ RELEASED = st.builds(
     st.none() | REF,
     SECONDS,
     NUMBERS,
+    COUNT,
+    st.none() | FILES,
 )
 LEASES = st.builds(
     LeaseRef,
@@ -129,6 +138,7 @@ REPORTS: list[st.SearchStrategy[Any]] = [
     ),
     st.builds(workers.CheckedReport),
     st.builds(workers.UsageReport, NUMBERS),
+    st.builds(workers.MeasuredReport, st.lists(FILES, max_size=2).map(tuple), COUNT),
     st.builds(workers.ShortReport, TEXT),
     st.builds(workers.RefusedReport, TEXT, TEXT, st.booleans()),
     st.builds(workers.FailedReport, TEXT, TEXT),

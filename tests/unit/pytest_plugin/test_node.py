@@ -39,7 +39,9 @@ def node_with(*plugins: Plugin, **options: object) -> Node:
     manager = pluggy.PluginManager("pytest")
     for plugin in plugins:
         manager.register(plugin)
-    config: Any = SimpleNamespace(hook=manager.hook, option=SimpleNamespace(**options))
+    config: Any = SimpleNamespace(
+        hook=manager.hook, pluginmanager=manager, option=SimpleNamespace(**options)
+    )
     return Node(config, {"workerid": "gw0", "testrunuid": "run"})
 
 

@@ -97,6 +97,7 @@ def test_the_older_spelling_takes_this_machine_where_no_fleet_is_configured(
     vars(option).update(given)
     config: Any = SimpleNamespace(
         option=option,
+        pluginmanager=pytest.PytestPluginManager(),
         rootpath=tmp_path,
         invocation_params=SimpleNamespace(args=("--concurrent",), dir=tmp_path),
         getoption=lambda name, default: default,

@@ -15,6 +15,7 @@ from _pytest import reports
 from dct_celery.core.model import Entry, Outcome, Phase, Verdict
 from dct_celery.core.run.view import RunView
 from dct_celery.ports.reporting import Started, TestJudged
+from dct_celery.pytest_plugin.coverage import Coverage
 from dct_celery.pytest_plugin.node import Node
 from dct_celery.pytest_plugin.replay import Replay
 from dct_celery.settings import Settings
@@ -71,7 +72,8 @@ class Scene:
         config: Any = self.config
         node = Node(config, {"workerid": "gw0", "testrunuid": "run"})
         session: Any = self.session
-        self.replay = Replay(session, Settings(project_dir=str(folder)), node)
+        settings = Settings(project_dir=str(folder))
+        self.replay = Replay(session, settings, node, Coverage(config))
 
     def judged(
         self,

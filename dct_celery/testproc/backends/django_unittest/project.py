@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 import unittest
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dct_celery.core.model import Entry, Failure
+from dct_celery.testproc import coverage
 from dct_celery.testproc.backends.base import Description, Identity, failing_as, failure_of_order
 from dct_celery.testproc.backends.django_unittest import manifest
 from dct_celery.testproc.backends.django_unittest.chunk import run_chunk
@@ -98,11 +98,10 @@ class DjangoProject:
             for name in _DRIVERS
             if getattr(cls, name, None) is not getattr(DiscoverRunner, name)
         ]
-        coverage = sys.modules.get("coverage")
-        if coverage is not None and coverage.Coverage.current() is not None:
+        if not self._load.coverage and coverage.measured_by_others():
             clauses.append(
                 "the project's command measures coverage, but a distributed run collects no data of"
-                " it: measure a sequential run"
+                " it: give --coverage instead"
             )
         return clauses
 

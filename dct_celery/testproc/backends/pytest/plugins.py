@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from dct_celery.testproc import coverage
 from dct_celery.testproc.nowhere import Nowhere
+from dct_celery.wire import messages
 from dct_celery.wire.pytest_reports import Input
 
 #: The module of pytest-retry.
@@ -25,12 +27,38 @@ _LOCAL = {
 }
 
 
-def refuse_early(early_config: pytest.Config) -> Iterator[str]:
-    """Switches off what cannot work on slots before it begins; yields a sentence for each."""
+def begin_coverage(early_config: pytest.Config, order: messages.Load) -> bool:
+    """Before pytest-cov begins to measure. Returns whether that is wanted.
+
+    It measures as in a process that runs all tests: the dispatcher combines the data. A collect
+    process measures nothing.
+    """
     known: Any = early_config.known_args_namespace
-    if getattr(known, "cov_source", None):
+    if not getattr(known, "cov_source", None) or known.no_cov:
+        return False
+    if order.collect_only:
         known.cov_source = []
-        yield "--cov has no effect: coverage of a distributed run is not measured yet"
+    else:
+        known.dist, known.distload, known.numprocesses = "no", False, None
+        coverage.set_folder(order)
+    return True
+
+
+def take_over_coverage(early_config: pytest.Config, order: messages.Load) -> None:
+    """Once pytest-cov measures: its data are ours to send, and reports are the dispatcher's."""
+    plugin: Any = early_config.pluginmanager.getplugin("_cov")
+    if plugin is None or plugin.cov_controller is None:
+        return
+    plugin._is_worker = lambda session: False
+    plugin.options.cov_report, plugin.options.cov_fail_under = {}, None
+    coverage.take_over(plugin.cov_controller.cov, order)
+
+
+def leave_coverage(config: pytest.Config) -> None:
+    """In the loader, when all its forks have ended: nothing is left to combine here."""
+    plugin: Any = config.pluginmanager.getplugin("_cov")
+    if plugin is not None:
+        plugin.cov_controller = None
 
 
 def limits(config: pytest.Config) -> Iterator[str]:

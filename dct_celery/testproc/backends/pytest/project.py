@@ -45,9 +45,11 @@ class PytestProject:
         once: OnceFixtures,
         dist: str,
         maxfail: int,
+        measured: bool,
+        artifact_paths: list[str],
     ) -> None:
         """`failures`: of collectors, where tests run in spite of them; `dist`: xdist's option;
-        `maxfail`: see `Description`.
+        `maxfail`, `measured`, `artifact_paths`: see `Description`.
         """
         self.session = session
         self._once = once
@@ -61,6 +63,8 @@ class PytestProject:
         self._ran = False
         self._gatherer: Gatherer | None = None
         self._maxfail = maxfail
+        self._measured = measured
+        self._artifact_paths = artifact_paths
         self.known: list[Entry] = list(
             manifest.entries(
                 session.items,
@@ -97,6 +101,8 @@ class PytestProject:
             session=self._reports.text(self._load.root),
             maxfail=self._maxfail,
             lasting=self._once.lasting,
+            measured=self._measured,
+            artifact_paths=self._artifact_paths,
         )
         if self._databases is None:
             return said

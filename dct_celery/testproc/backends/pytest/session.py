@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dct_celery.testproc.backends.base import LoadFailed, Serve
-from dct_celery.testproc.backends.pytest import plugins, reports
+from dct_celery.testproc.backends.pytest import plugins, reports, writers
 from dct_celery.testproc.backends.pytest.once import OnceFixtures, Refused
 from dct_celery.testproc.backends.pytest.project import PytestProject
 from dct_celery.testproc.isolation.printed import Printed
@@ -58,6 +58,8 @@ class SessionPlugin:
 
     def __init__(self, order: messages.Load, given: Input, serve: Serve) -> None:
         self.served = False
+        #: pytest-cov measures coverage.
+        self.measured = False
         #: Why the session cannot run.
         self.fatal: messages.Fatal | None = None
         self._order = order
@@ -69,8 +71,10 @@ class SessionPlugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_load_initial_conftests(self, early_config: pytest.Config) -> Any:
-        self._reports.notes += plugins.refuse_early(early_config)
-        return (yield)
+        self.measured = plugins.begin_coverage(early_config, self._order)
+        result = yield
+        plugins.take_over_coverage(early_config, self._order)
+        return result
 
     @pytest.hookimpl
     def pytest_cmdline_main(self, config: pytest.Config) -> None:
@@ -84,6 +88,9 @@ class SessionPlugin:
                 self.fatal = messages.Fatal("labels", line)
                 raise pytest.UsageError(line)
         self._reports.notes += plugins.limits(config)
+        if line := writers.refusal(config):
+            self.fatal = messages.Fatal("labels", line)
+            raise pytest.UsageError(line)
         self._dist = plugins.become_worker(config, self._given)
         if self._dist == "each":
             line = "--dist each runs every test on each worker, which slots do not; leave it out"
@@ -139,6 +146,8 @@ class SessionPlugin:
             self.fatal = messages.Fatal("labels", str(error))
             raise pytest.UsageError(str(error)) from error
         self.served = True
+        artifact_paths, notes = writers.folders(session.config, self._order.root)
+        self._reports.notes += notes
         self._serve(
             PytestProject(
                 session,
@@ -148,8 +157,11 @@ class SessionPlugin:
                 once=fixtures,
                 dist=self._dist,
                 maxfail=maxfail,
+                measured=self.measured,
+                artifact_paths=artifact_paths,
             )
         )
+        plugins.leave_coverage(session.config)
         return True
 
 
@@ -169,5 +181,7 @@ def _explained(code: int, printed: str) -> messages.Fatal:
     signs = (": error: ", "ERROR: ", "E   ")
     found = ((line, sign) for sign in signs for line in lines if sign in line)
     said = next((line.partition(sign)[2].strip() for line, sign in found), "")
+    if said.startswith("unrecognized arguments: --cov"):
+        said += "; install pytest-cov in the project's environment"
     line = f"pytest ended with exit status {code} before it came to its tests"
     return messages.Fatal("labels", f"{line}: {said}" if said else line, printed)

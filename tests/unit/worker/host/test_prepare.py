@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -13,16 +14,17 @@ from unittest.mock import Mock
 import pytest
 
 from dct_celery import __version__
-from dct_celery.core.model import Manifest
+from dct_celery.core.ids import digest_of
+from dct_celery.core.model import Artifact, Manifest
 from dct_celery.errors import ConfigError, DatabaseError, LeaseLost, ProcessDied, ProjectError
 from dct_celery.protocol.runs import DatabaseRules, ManifestSummary
-from dct_celery.protocol.workers import ShortReport, WorkerReport
+from dct_celery.protocol.workers import MeasuredReport, ShortReport, WorkerReport
 from dct_celery.settings import Settings
 from dct_celery.wire import messages
 from dct_celery.worker.folders.work_folder import RunFolder, WorkFolder
 from dct_celery.worker.host.preparation import TRIES, Preparation, Prepared, Refused
 from dct_celery.worker.services import WorkerServices
-from tests.support.factories import make_spec, pool_door, run_door
+from tests.support.factories import NONCE, make_spec, pool_door, run_door
 from tests.support.fake_clock import FakeClock
 from tests.support.memory_database import MemoryDatabases, MemoryServer
 from tests.unit.worker.databases.scene import Project
@@ -532,3 +534,43 @@ def test_what_this_process_did_with_databases_is_counted(scene: Scene) -> None:
     scene.preparation.pool.step()
     # When / Then
     assert scene.preparation.database_use()["cloned"] == 1
+
+
+# -- coverage ----------------------------------------------------------------------------
+
+
+def test_a_run_that_is_measured_builds_templates_that_no_other_run_has(
+    scene: Scene, tmp_path: Path
+) -> None:
+    # Given
+    scene.says = loaded(measured=True)
+    first = scene.prepare()
+    again = Scene(tmp_path / "other")
+    again.server, again.preparation._fork = scene.server, scene.project.fork
+    again.says = loaded(measured=True)
+    again.ledger.of_run = make_spec(RUN, version=__version__, nonce="fedcba9876543210")
+    # When
+    second = again.prepare()
+    # Then
+    assert first.templates == second.templates == "built"
+    assert first.key != second.key
+    assert first.measured
+    assert first.published(NONCE, "key").measured
+
+
+def test_what_was_measured_while_templates_were_made_is_sent_and_what_is_missing_counted(
+    scene: Scene, tmp_path: Path
+) -> None:
+    # Given helper processes of which one has left data
+    sent: list[tuple[str, bytes]] = []
+    scene.preparation._services = replace(scene.services, send_files=sent.extend)
+    scene.says = loaded(measured=True)
+    scene.preparation._coverage_files = [tmp_path / "coverage.data", tmp_path / "missing"]
+    (tmp_path / "coverage.data").write_bytes(b"migrations")
+    # When
+    scene.prepare()
+    # Then
+    (report,) = scene.ledger.reports
+    artifact = Artifact("coverage.data", 10, digest_of(b"migrations"))
+    assert report == MeasuredReport((artifact,), unsent=1)
+    assert sent == [(artifact.digest, b"migrations")]

@@ -144,3 +144,33 @@ def test_nothing_stays_on_the_worker(made: Artifacts, tmp_path: Path) -> None:
     made.close()
     # Then
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_the_end_of_the_attempt_names_is_sent_under_its_digest(
+    tmp_path: Path, made: Artifacts, store: Store
+) -> None:
+    # Given
+    (tmp_path / "coverage").write_bytes(b"data")
+    # When
+    kept = made.keep(tmp_path / "coverage")
+    made.send()
+    # Then
+    assert kept == Artifact("coverage", 4, digest_of(b"data"))
+    assert store.files == {digest_of(b"data"): b"data"}
+    # When
+    made.close()
+    # Then
+    assert [path.name for path in tmp_path.iterdir()] == [ARTIFACT.digest]
+
+
+def test_a_file_that_is_too_large_is_named_by_nothing(
+    tmp_path: Path, made: Artifacts, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    monkeypatch.setattr(module, "MAX_ARTIFACT", 3)
+    (tmp_path / "coverage").write_bytes(b"data")
+    # When / Then
+    assert made.keep(tmp_path / "coverage") is None
+    assert made.keep(tmp_path / "missing") is None
+    made.send()
+    assert store.files == {}

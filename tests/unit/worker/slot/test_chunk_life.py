@@ -420,3 +420,56 @@ def test_files_of_a_test_are_in_the_store_before_its_record_and_gone_from_here_a
     assert scene.sent_files == [(artifact.digest, content)]
     assert scene.records[0].artifacts == (artifact,)
     assert list(folder.iterdir()) == []
+
+
+# -- coverage ----------------------------------------------------------------------------
+
+
+def measuring(scene: Scene) -> Path:
+    """The file for the data of a chunk, in a run that is measured."""
+    scene.run.measured = True
+    return scene.folder.artifacts(3) / "coverage"
+
+
+def test_the_end_of_a_chunk_names_what_was_measured(scene: Scene) -> None:
+    # Given
+    file = measuring(scene)
+    # When
+    scene.play(lambda: file.write_bytes(b"data"), *passed(0), *passed(1), DONE)
+    # Then
+    assert scene.end.coverage == Artifact("coverage", 4, digest_of(b"data"))
+    assert scene.sent_files == [(digest_of(b"data"), b"data")]
+    (order,) = [one for one in scene.process.sent if isinstance(one, RunChunk)]
+    assert order.coverage == str(file)
+
+
+def test_a_process_that_dies_leaves_what_it_had_written_of_its_classes(scene: Scene) -> None:
+    # Given
+    file = measuring(scene)
+    # When
+    scene.play(*passed(0), lambda: file.write_bytes(b"some"), ProcessDied("signal 9"))
+    # Then
+    assert scene.end.coverage == Artifact("coverage", 4, digest_of(b"some"))
+
+
+def test_data_of_the_chunk_before_are_never_those_of_the_next(scene: Scene) -> None:
+    # Given a file that an attempt that was lost has left
+    file = measuring(scene)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"old")
+    # When
+    scene.play(*passed(0), *passed(1), DONE)
+    # Then
+    assert scene.end.coverage is None
+    assert scene.sent_files == []
+
+
+def test_nothing_is_measured_before_the_chunk(scene: Scene) -> None:
+    # Given
+    measuring(scene)
+    chunk = replace(CHUNK, preamble=(7,))
+    # When
+    scene.play(ChunkFinished("c1", 1, {}), *passed(0), *passed(1), DONE, chunk=chunk)
+    # Then
+    orders = [one for one in scene.process.sent if isinstance(one, RunChunk)]
+    assert [bool(order.coverage) for order in orders] == [False, True]
