@@ -45,6 +45,7 @@ from dct_celery.security import masking
 from dct_celery.settings import Settings, load, warnings_of
 from dct_celery.worker.folders.work_folder import WorkFolder
 from dct_celery.worker.host.host import Host
+from dct_celery.worker.repeats import RepeatedWarnings
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.slot.slot import Slot
 
@@ -162,6 +163,11 @@ def _connect_signals(main: _MainProcess) -> None:
         for slot in _slots.values():
             slot.close()
 
+    def leave_out_repeats(logger: logging.Logger, **_: object) -> None:
+        for handler in logger.handlers:
+            handler.addFilter(RepeatedWarnings())
+
+    signals.after_setup_logger.connect(leave_out_repeats, weak=False)
     signals.worker_shutting_down.connect(lambda **_: main.drain(), weak=False)
     signals.worker_shutdown.connect(lambda **_: main.stop(), weak=False)
     signals.worker_process_shutdown.connect(lambda **_: close_slots(), weak=False)
