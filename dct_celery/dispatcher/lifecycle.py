@@ -21,6 +21,7 @@ from typing import IO
 
 from dct_celery import __version__
 from dct_celery.core import part as parts
+from dct_celery.core.databases.vendors import require_supported
 from dct_celery.core.model import (
     BAD_OUTCOMES,
     Entry,
@@ -341,11 +342,14 @@ class RunLifecycle:
         stored_run.stay()
 
     def _guard(self, collected: Collected) -> None:
-        """Raises ConfigError for what a guard refuses, before anything is published.
+        """Raises ConfigError for what a guard refuses, and for databases that cannot be cloned,
+        before anything is published.
 
         Workers run the same guards, since they may build their templates earlier.
         """
         settings, loaded = self._services.settings, collected.loaded
+        for row in loaded.databases:
+            require_supported(str(row.get("alias")), str(row.get("vendor")))
         configured = [guards.Configured.from_dict(row) for row in loaded.configured]
         for warning in guards.check(
             configured,
@@ -393,6 +397,7 @@ class RunLifecycle:
             reruns=Reruns.of(settings.reruns, settings.reruns_budget, len(manifest)),
             deaths=Deaths(settings.crash_budget),
             doubts=self._doubts(planned_of, facts) if self._settles(known.collected) else None,
+            most_slots=settings.most_slots,
             now=services.clock(),
         )
         fleet = Fleet(

@@ -5,6 +5,7 @@ Every pytest in an environment with this package imports this file. It imports n
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -87,6 +88,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Takes the place of the run loop, if that is wanted and there is something to run."""
     option: Any = config.option
     if not (option.dct or option.dct_concurrent) or hasattr(config, "workerinput"):
+        return
+    if os.environ.get("DCT_IN_SEQUENCE"):  # of dct run --fallback sequential
         return
     from dct_celery.pytest_plugin.session import install
 

@@ -52,6 +52,9 @@ def install(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "--pdb and --trace need the terminal, which tests on slots do not have; leave out --dct"
         )
+    if origin := _in_sequence(config):
+        config.pluginmanager.register(InSequence(origin), "dct-in-sequence")
+        return
     replaced = _take_place_of_xdist(config)
     config.pluginmanager.register(DispatcherSession(config, replaced), "dct-session")
 
@@ -71,6 +74,26 @@ def _take_place_of_xdist(config: pytest.Config) -> str:
         )
     option.dist, option.tx, option.numprocesses = "load", [], None
     return asked
+
+
+def _in_sequence(config: pytest.Config) -> str:
+    """The setting that says so; empty if none does. Raises pytest.UsageError."""
+    try:
+        settings, origins = api.load_with_origins(config.invocation_params.dir, backend="pytest")
+    except DctError as error:
+        raise pytest.UsageError(_told(error)) from error
+    return origins["sequential"] if settings.sequential else ""
+
+
+class InSequence:
+    """The session stays pytest's own, and says so."""
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+
+    @pytest.hookimpl
+    def pytest_report_header(self) -> str:
+        return f"dct: the tests run in sequence, not distributed: {self._origin} says so"
 
 
 class DispatcherSession:

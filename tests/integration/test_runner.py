@@ -14,8 +14,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dct_celery import runner
-from dct_celery.runner import ConcurrentTestRunner, consumed
+from dct_celery.runner import ConcurrentTestRunner, command_line
+from dct_celery.runner.command_line import consumed
 
 SAMPLE = Path(__file__).parents[1] / "sample_project"
 RUNNER = "dct_celery.runner.ConcurrentTestRunner"
@@ -222,7 +222,6 @@ def test_a_signal_to_manage_py_alone_ends_the_run_with_2(with_test_runner: Path)
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("--parallel", "4"), "give --local 4"),
         (("--pdb",), "django.test.runner.DiscoverRunner --pdb"),
     ],
 )
@@ -273,7 +272,12 @@ class OwnRunner(ConcurrentTestRunner):
         ),
         ("--debug-mode --no-faulthandler", "--extra=--debug-mode --extra=--no-faulthandler"),
         ("--shard 2 --dry a", "--extra=--shard=2 --extra=--dry -- a"),
-        ("--keepdb --noinput --parallel 1", ""),
+        ("--keepdb --noinput", "--keepdb"),
+        ("--parallel 3", "--parallel=3"),
+        ("-x -n 3 --runner a.B", "--testrunner=a.B --parallel=3 --failfast"),
+        ("--junit-xml j.xml", "--junit-xml=j.xml"),
+        ("--junit-xml j.xml --junitxml j.xml", "--junit-xml=j.xml"),
+        ("--fallback none --timeout 9", "--fallback=none --timeout=9"),
         ("--settings shop.ci", "--settings=shop.ci"),
     ],
 )
@@ -281,18 +285,19 @@ def test_every_option_of_the_test_command_has_its_argument(
     arguments: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given: what Django's test command makes of the arguments
-    monkeypatch.setattr(runner, "_command", lambda: ["--command=a.py test"])
-    monkeypatch.setattr(runner, "_measured", lambda: False)  # of pytest's own process
+    monkeypatch.setattr(command_line, "_command", lambda: ["--command=a.py test"])
     parser = argparse.ArgumentParser()
     parser.add_argument("labels", nargs="*")
     parser.add_argument("-v", "--verbosity", type=int, default=1)
     parser.add_argument("--noinput", action="store_false", dest="interactive")
     parser.add_argument("--settings")
+    parser.add_argument("--no-color", action="store_true")
     OwnRunner.add_arguments(parser)
     options = vars(parser.parse_args(arguments.split()))
     labels = options.pop("labels")
     # When
-    argv = runner.command_line(OwnRunner, OwnRunner(**options).given, labels)
+    given = command_line.one_spelling(OwnRunner(**options).given)
+    argv = command_line.command_line(OwnRunner, given, labels)
     # Then
     assert argv == ["run", "--backend=django", "--command=a.py test", *expected.split()]
 
@@ -336,8 +341,8 @@ def test_a_refused_command_replaces_the_report_of_an_earlier_one(tmp_path: Path)
     report = tmp_path / "junit.xml"
     report.write_text("<testsuites/>")
     # When
-    done = manage("--testrunner", RUNNER, "--parallel", "4", "--junitxml", str(report))
+    done = manage("--testrunner", RUNNER, "--pdb", "--junitxml", str(report))
     # Then
     assert done.returncode == 4, done.stdout + done.stderr
     (error,) = ElementTree.parse(report).iter("error")
-    assert "--parallel is not for this runner" in error.get("message", "")
+    assert "--pdb cannot work on slots" in error.get("message", "")

@@ -617,7 +617,7 @@ class TestTable:
         assert {o.name for o in OPTIONS if not o.flags} == {
             "work_dir", "checkout", "worker_python", "private_tree", "lease_seconds",
             "drain_seconds", "templates_kept", "templates_megabytes", "keep_days", "clones_at_once",
-            "max_operations", "health_check_seconds",
+            "max_operations", "health_check_seconds", "database_retries", "retry_delay",
         }  # fmt: skip
 
     def test_no_flag_is_used_twice(self) -> None:
