@@ -513,9 +513,12 @@ class TestOtherNames:
     def test_our_own_variable_and_a_flag_win_over_it(self, tmp_path: Path) -> None:
         # Given
         env = {"DCT_PARALLEL": "4", "DJANGO_TEST_WORKERS": "4"}
+        # When
+        by_variable = load({}, env=env, cwd=tmp_path)
+        by_flag = load({"parallel": "2"}, env=env, cwd=tmp_path)
         # Then
-        assert origins_of(tmp_path, **env)["parallel"] == "DCT_PARALLEL"
-        assert settings_of(tmp_path, {"parallel": "2"}, **env).parallel == 2
+        assert by_variable[1]["parallel"] == "DCT_PARALLEL"
+        assert by_flag[0].parallel == 2
 
     def test_two_variables_of_one_setting_that_differ_are_refused(self, tmp_path: Path) -> None:
         assert refusal(tmp_path, DCT_TEST_TIMEOUT="30", DJANGO_TEST_TIMEOUT_PER_TEST="60") == (
