@@ -45,7 +45,7 @@ from dct_celery.protocol.workers import MeasuredReport, ShortReport
 from dct_celery.security import guards
 from dct_celery.security.files import tail_of
 from dct_celery.wire import messages
-from dct_celery.wire.process import MACHINE_TMPDIR
+from dct_celery.wire.process import LOADER_TMPDIR, MACHINE_TMPDIR
 from dct_celery.worker.databases import denied, retries
 from dct_celery.worker.databases.clone_maker import CloneMaker
 from dct_celery.worker.databases.clone_pool import ClonePool
@@ -469,7 +469,7 @@ class Preparation:
         # A tree never changes, so bytecode is kept in it: the next run imports faster.
         own = {
             "PYTHONHASHSEED": spec.hash_seed,
-            "TMPDIR": temporary,
+            "TMPDIR": os.path.join(temporary, LOADER_TMPDIR),
             MACHINE_TMPDIR: tempfile.gettempdir(),
             "PYTHONDONTWRITEBYTECODE": "",
             # A repository that the work folder happens to lie in is none of the project's.
