@@ -126,6 +126,27 @@ class Settings:
         "bool", "Stop after the first failure", "-x", "--failfast", default=False
     )
     maxfail: int | None = _tests("int", "Stop after N failures", minimum=1)
+    last_failed: bool = _tests(
+        "bool",
+        "Run only the tests that failed when they last ran; all, if none did",
+        "--lf",
+        "--last-failed",
+        default=False,
+    )
+    failed_first: bool = _tests(
+        "bool",
+        "Run the tests that failed when they last ran before all others",
+        "--ff",
+        "--failed-first",
+        default=False,
+    )
+    changed_first: str | None = _tests(
+        "str",
+        "Run the tests of files that differ from the git commit REF (without it: HEAD) before all"
+        " others",
+        bare="HEAD",
+        metavar="[REF]",
+    )
     shuffle: int | Literal["auto"] | None = _tests(
         "int",
         "Run the tests in random order; without SEED, one is chosen and printed",

@@ -312,6 +312,7 @@ def _dispatcher_services(
     from dct_celery.adapters.addresses import resolve
     from dct_celery.adapters.process import PipeProcess, user_environment
     from dct_celery.adapters.redisstore import blobs, client, ledger, registry
+    from dct_celery.adapters.source.snapshot import changed_files
     from dct_celery.bootstrap.keys import INSECURE, keyring_of
     from dct_celery.dispatcher.services import DispatcherServices
     from dct_celery.protocol.door import Door
@@ -361,6 +362,7 @@ def _dispatcher_services(
         snapshot=upload.send,
         supply_code=partial(upload.supply, code),
         hint=upload.hint,
+        changed_files=partial(changed_files, root),
         resolve=resolve,
         interrupted=interrupted,
     )

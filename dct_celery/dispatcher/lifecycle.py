@@ -30,7 +30,8 @@ from dct_celery.core.model import (
     RunReport,
     Verdict,
 )
-from dct_celery.core.plan import planner, timings
+from dct_celery.core.plan import last_failures, planner, timings
+from dct_celery.core.plan.last_failures import LastFailures
 from dct_celery.core.plan.limits import FIXTURE_SECONDS, Limits
 from dct_celery.core.plan.order_facts import OrderFact, OrderFacts
 from dct_celery.core.run.blame import Deaths
@@ -57,6 +58,7 @@ from dct_celery.errors import (
     NothingSelected,
     StoreUnavailable,
     Superseded,
+    Untrusted,
     UsageError,
 )
 from dct_celery.ports import RUN_SECONDS, UserProcess
@@ -89,6 +91,8 @@ class Planned:
     samples: dict[str, timings.Sample]
     #: What they found out about the order of tests.
     order_facts: OrderFacts
+    #: All that the store kept of earlier runs.
+    stored: dict[str, str]
 
 
 class RunLifecycle:
@@ -277,7 +281,8 @@ class RunLifecycle:
     # -- collect -----------------------------------------------------------------------
 
     def _collect(self, stored_run: StoredRun, process: UserProcess, log: IO[bytes]) -> Known:
-        services, request = self._services, self._request
+        services = self._services
+        request = self._request
         limit = services.settings.fixture_timeout
         patience = Patience(FIXTURE_SECONDS if limit is None else limit, services.clock)
         meanwhile = partial(self._while_collecting, stored_run)
@@ -293,6 +298,7 @@ class RunLifecycle:
                 "no test was selected; check labels, -k and --tag",
                 session=collected.loaded.session,
             )
+        self._choose_last_failed(collected.manifest)
         self._find_part(collected.manifest)
         seed = f", shuffled with seed {request.seed}" if request.seed is not None else ""
         services.report(
@@ -313,9 +319,24 @@ class RunLifecycle:
             )
         self._guard(collected)
         snapshot = RunSnapshot.of(
-            stored_run.spec, self._began, request, services.settings, collected, services.door
+            stored_run.spec, self._began, self._request, services.settings, collected, services.door
         )
         return Known(stored_run, snapshot, collected)
+
+    def _choose_last_failed(self, manifest: Manifest) -> None:
+        """With --last-failed, what failed last time is what runs of the suite."""
+        if not self._services.settings.last_failed or self._request.part is not parts.WHOLE:
+            return
+        project = project_name(self._request)
+        failed = set(self._last_failures(self._stored_timings(project), project).tests)
+        chosen = [entry.index for entry in manifest if entry.id in failed]
+        if not chosen:
+            self._services.report(Notice("no test of these failed when it last ran; all run"))
+            return
+        self._request = replace(
+            self._request, part=parts.Part(parts.names(manifest.entries, chosen))
+        )
+        self._services.report(Notice(f"{plural(len(chosen), 'test')} that failed last time"))
 
     def _find_part(self, manifest: Manifest) -> None:
         """Says what of the part is no more. Raises UsageError if that is what it is about."""
@@ -389,6 +410,7 @@ class RunLifecycle:
             limits=Limits(suite, estimates),
             together=wanted.together,
             probes_only=wanted.question is not None,
+            urgent=self._urgent(manifest, stored, project),
         )
         machine = RunMachine(
             manifest,
@@ -425,7 +447,7 @@ class RunLifecycle:
             view,
             lambda: self._report(planned, complete=False),
         )
-        planned = Planned(known, machine, fleet, event_loop, samples, facts)
+        planned = Planned(known, machine, fleet, event_loop, samples, facts, stored)
         return planned
 
     def _stored_timings(self, project: str) -> dict[str, str]:
@@ -435,6 +457,40 @@ class RunLifecycle:
         except StoreUnavailable as error:
             self._services.report(Warned(f"planned without the timings of earlier runs: {error}"))
             return {}
+
+    def _last_failures(self, stored: dict[str, str], project: str) -> LastFailures:
+        """What is remembered; nothing if it is not signed by the pool, which is said."""
+        if last_failures.KEY not in stored:
+            return LastFailures()
+        try:
+            return self._services.pool_door.unseal(
+                LastFailures, stored[last_failures.KEY], project, last_failures.KEY
+            )
+        except Untrusted as error:
+            self._services.report(Warned(f"what failed last time is ignored, as it {error}"))
+            return LastFailures()
+
+    def _urgent(self, manifest: Manifest, stored: dict[str, str], project: str) -> set[int]:
+        """Indices of what is to run before all else."""
+        settings = self._services.settings
+        urgent: set[int] = set()
+        if settings.failed_first:
+            failed = set(self._last_failures(stored, project).tests)
+            urgent = {entry.index for entry in manifest if entry.id in failed}
+            self._services.report(
+                Notice(f"first the {plural(len(urgent), 'test')} that failed last time")
+            )
+        if settings.changed_first is not None:
+            files = self._services.changed_files(settings.changed_first)
+            changed = {entry.index for entry in manifest if entry.file in files}
+            self._services.report(
+                Notice(
+                    f"first the {plural(len(changed), 'test')} of files that differ from"
+                    f" {settings.changed_first}"
+                )
+            )
+            urgent |= changed
+        return urgent
 
     def _order_facts(
         self,
@@ -560,6 +616,12 @@ class RunLifecycle:
                 self._learned_of_order(planned), self._services.pool_door, project
             )
             encoded = {name: timings.encode(sample) for name, sample in learned.items()}
+            failed = last_failures.learn(
+                self._last_failures(planned.stored, project), machine.verdicts.values()
+            )
+            facts[last_failures.KEY] = self._services.pool_door.seal(
+                failed, project, last_failures.KEY
+            )
             self._services.timings(project).save({**encoded, **facts})
         except InfrastructureError as error:
             self._services.report(Warned(f"timings were not saved: {error}"))
@@ -577,6 +639,11 @@ class RunLifecycle:
         """Seconds since the run began, those under an earlier dispatcher included."""
         return round(self._before + self._services.clock() - self._started, 3)
 
+    def _first_failure(self, planned: Planned) -> dict[str, float]:
+        """Seconds from the run's beginning to its first failure, if there was one."""
+        at = planned.event_loop.first_failure
+        return {"first_failure": round(self._before + at - self._started, 3)} if at else {}
+
     def _report(self, planned: Planned, *, complete: bool) -> RunReport:
         machine, known = planned.machine, planned.known
         manifest = machine.manifest
@@ -590,7 +657,7 @@ class RunLifecycle:
             ),
             fixtures=machine.fixture_verdicts(),
             exit_code=machine.exit_code() if complete else 7,
-            seconds={**self._seconds, "wall": self._wall()},
+            seconds={**self._seconds, **self._first_failure(planned), "wall": self._wall()},
             slots=tuple(
                 {
                     "worker": worker,

@@ -73,6 +73,8 @@ class DispatcherServices:
     has_artifact: Callable[[Entry, Artifact], bool] = lambda entry, artifact: False
     #: What the failure with this text misses of the files on this machine: a sentence, or "".
     hint: Callable[[str], str] = lambda text: ""
+    #: Paths below the root of the code that differ from this git commit. Raises ConfigError.
+    changed_files: Callable[[str], Collection[str]] = lambda commit: ()
     #: Starts a worker on this machine and returns its number of slots; None if not wanted.
     fall_back: Callable[[], int] | None = None
 

@@ -329,11 +329,14 @@ class Summary:
     def _ran(self) -> str:
         slots = self._report.slots
         count = sum(1 for v in self._report.verdicts if v.outcome is not Outcome.NOT_RUN)
-        text = f"Ran {plural(count, 'test')} in {self._report.seconds.get('wall', 0.0):,.1f} s"
-        if not slots:
-            return text
-        workers = plural(len({s["worker"] for s in slots}), "worker")
-        return f"{text} on {plural(len(slots), 'slot')} ({workers})"
+        seconds = self._report.seconds
+        text = f"Ran {plural(count, 'test')} in {seconds.get('wall', 0.0):,.1f} s"
+        if slots:
+            workers = plural(len({s["worker"] for s in slots}), "worker")
+            text += f" on {plural(len(slots), 'slot')} ({workers})"
+        if "first_failure" in seconds:
+            text += f"; first failure after {seconds['first_failure']:,.1f} s"
+        return text
 
     @property
     def _explains(self) -> bool:
