@@ -433,6 +433,11 @@ class Settings:
 
     work_dir: str | None = _worker("path", "Folder for code, unsent records and SQLite files")
     checkout: str | None = _worker("path", "This worker's checkout, for runs with --code checkout")
+    warm: str | None = _worker(
+        "path",
+        "Folder of the project in this worker's checkout: when the worker starts, it prepares for a"
+        " run there, as by dct warm --code checkout",
+    )
     worker_python: str | None = _worker(
         "program",
         "Python interpreter of the project on this worker, if the worker has an environment of its"

@@ -243,6 +243,11 @@ class EventLoop:
             self.step()
             rounds -= 1
 
+    @property
+    def stopped(self) -> ev.Stopped | None:
+        """Why the run ends early, if it does."""
+        return self._machine.stop
+
     def step(self) -> None:
         """One round: read, fold, poll, write."""
         # One wake-up for the records of many slots: where workers run on this machine, each

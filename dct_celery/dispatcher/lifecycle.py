@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from dct_celery import __version__
 from dct_celery.core import part as parts
@@ -40,7 +40,7 @@ from dct_celery.core.run.machine import RunMachine
 from dct_celery.core.run.reruns import Reruns
 from dct_celery.core.run.view import RunView
 from dct_celery.core.text import first_of, plural
-from dct_celery.dispatcher import bisect, coverage, env_files, kept_files, order_memory
+from dct_celery.dispatcher import bisect, coverage, env_files, kept_files, order_memory, warm
 from dct_celery.dispatcher.adopt import Adopted
 from dct_celery.dispatcher.collect import Collected, Patience, collect
 from dct_celery.dispatcher.event_loop import ELSEWHERE, EventLoop
@@ -50,6 +50,7 @@ from dct_celery.dispatcher.request import Request, collect_order, external_pytho
 from dct_celery.dispatcher.run_snapshot import RunSnapshot
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.stored_run import StoredRun
+from dct_celery.dispatcher.warm import Warmed
 from dct_celery.errors import (
     ConfigError,
     DctError,
@@ -126,6 +127,29 @@ class RunLifecycle:
                 self._report_start(planned)
                 self._follow(planned, partial(self._first_journal, known))
                 return self._finish(planned)
+            finally:
+                process.kill()
+                process.close(grace=1.0)
+                if stored_run is not None:
+                    stored_run.leave()
+
+    def warm(self) -> Warmed:
+        """Has every worker prepare the run, of which nothing runs, and returns what came of it."""
+        with tempfile.TemporaryFile() as log:
+            process = self._start_collecting(log)
+            stored_run: StoredRun | None = None
+            try:
+                stored_run = self._open()
+                self._services.queue.check()
+                self._compare_brokers()
+                known = self._collect(stored_run, process, log)
+                planned = self._plan(known, nothing_runs=True)
+                stored_run.give(manifest=known.snapshot.manifest)
+                self._report_start(planned)
+                aliases = len(known.collected.loaded.databases)
+                warmed = warm.wait(self._services, planned.event_loop, planned.fleet, aliases)
+                self._save_build_seconds(planned)
+                return warmed
             finally:
                 process.kill()
                 process.close(grace=1.0)
@@ -386,7 +410,7 @@ class RunLifecycle:
 
     # -- plan --------------------------------------------------------------------------
 
-    def _plan(self, known: Known) -> Planned:
+    def _plan(self, known: Known, *, nothing_runs: bool = False) -> Planned:
         services, settings = self._services, self._services.settings
         suite, wanted = known.collected.manifest, known.snapshot.request.part
         manifest = parts.chosen(suite, wanted)
@@ -409,7 +433,7 @@ class RunLifecycle:
             separate_failures=self._settles(known.collected),
             limits=Limits(suite, estimates),
             together=wanted.together,
-            probes_only=wanted.question is not None,
+            probes_only=nothing_runs or wanted.question is not None,
             urgent=self._urgent(manifest, stored, project),
         )
         machine = RunMachine(
@@ -615,6 +639,7 @@ class RunLifecycle:
             facts = order_memory.sealed(
                 self._learned_of_order(planned), self._services.pool_door, project
             )
+            learned |= self._learned_of_building(planned)
             encoded = {name: timings.encode(sample) for name, sample in learned.items()}
             failed = last_failures.learn(
                 self._last_failures(planned.stored, project), machine.verdicts.values()
@@ -623,6 +648,22 @@ class RunLifecycle:
                 failed, project, last_failures.KEY
             )
             self._services.timings(project).save({**encoded, **facts})
+        except InfrastructureError as error:
+            self._services.report(Warned(f"timings were not saved: {error}"))
+
+    def _learned_of_building(self, planned: Planned) -> dict[str, timings.Sample]:
+        """How long the templates took, if they were built now."""
+        seconds = planned.event_loop.worker_reports.databases.build_seconds
+        known = planned.samples.get(timings.TEMPLATES)
+        return {timings.TEMPLATES: timings.fold(known, seconds)} if seconds else {}
+
+    def _save_build_seconds(self, planned: Planned) -> None:
+        project = project_name(planned.known.snapshot.request)
+        learned = self._learned_of_building(planned)
+        try:
+            self._services.timings(project).save(
+                {name: timings.encode(sample) for name, sample in learned.items()}
+            )
         except InfrastructureError as error:
             self._services.report(Warned(f"timings were not saved: {error}"))
 
@@ -638,6 +679,11 @@ class RunLifecycle:
     def _wall(self) -> float:
         """Seconds since the run began, those under an earlier dispatcher included."""
         return round(self._before + self._services.clock() - self._started, 3)
+
+    def _database_use(self, planned: Planned) -> dict[str, Any]:
+        known = planned.samples.get(timings.TEMPLATES)
+        use = planned.event_loop.worker_reports.databases
+        return use.to_dict(known.seconds if known else 0.0)
 
     def _first_failure(self, planned: Planned) -> dict[str, float]:
         """Seconds from the run's beginning to its first failure, if there was one."""
@@ -672,7 +718,7 @@ class RunLifecycle:
             note=machine.note,
             properties=facts,
             complete=complete,
-            databases=planned.event_loop.worker_reports.databases.to_dict(),
+            databases=self._database_use(planned),
             leaks=tuple(machine.leaks.found),
             bisection=bisect.answer(machine, known.collected, known.snapshot.request.arguments),
         )

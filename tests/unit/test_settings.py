@@ -693,7 +693,7 @@ class TestTable:
         assert {o.name for o in OPTIONS if not o.flags} == {
             "work_dir", "checkout", "worker_python", "private_tree", "lease_seconds",
             "drain_seconds", "templates_kept", "templates_megabytes", "keep_days", "clones_at_once",
-            "max_operations", "health_check_seconds", "database_retries", "retry_delay",
+            "max_operations", "health_check_seconds", "database_retries", "retry_delay", "warm",
         }  # fmt: skip
 
     def test_no_flag_is_used_twice(self) -> None:

@@ -19,6 +19,8 @@ from dct_celery.core.model import Entry, Phase
 #: Seconds of a test when no test was ever timed.
 FALLBACK_SECONDS = 0.05
 
+#: Name in the store of what building the templates of the databases takes.
+TEMPLATES = "templates"
 _TEST = "t:"
 _CLASS = "c:"
 

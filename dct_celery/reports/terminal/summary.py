@@ -281,6 +281,8 @@ class Summary:
                 f"{name} {seconds:,.2f} s" for name, seconds in how["seconds"].items()
             )
             yield f"  {one_line(worker)}: templates {how['templates'] or 'unknown'}; {steps}"
+        if saved := use.get("saved_seconds"):
+            yield f"  templates were there already, which saved {saved:,.2f} s"
         made = [
             f"{plural(use['cloned'], 'clone')} in {use['clone_seconds']:,.2f} s",
             f"{use['healed']} healed in {use['heal_seconds']:,.2f} s" if use["healed"] else "",
