@@ -37,7 +37,7 @@ from dct_celery.worker.databases.naming import CloneNaming
 from dct_celery.worker.databases.server_probe import ServerProbe
 from dct_celery.worker.processes.test_process import TestProcess
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 #: Seconds for migrations.
 BUILD_SECONDS = 3600.0
 #: Seconds for a flush, a serialization or system checks.
