@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """docs/settings.md, made from the table of options: `python -m tests.support.settings_page`."""
 
 from __future__ import annotations
