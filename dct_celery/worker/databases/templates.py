@@ -78,7 +78,8 @@ class Templates:
         self._states: dict[str, str] = {}
 
     def name(self, alias: str, *, flushed: bool) -> str:
-        return template_name(self.key, alias, flushed=flushed)
+        project = next((spec.project for spec in self._specs if spec.project), "")
+        return template_name(self.key, alias, flushed=flushed, project=project)
 
     # -- pristine ----------------------------------------------------------------------
 
