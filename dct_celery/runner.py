@@ -50,6 +50,11 @@ _VALUES = {
     "fixture_timeout": "--fixture-timeout",
     "reruns": "--reruns",
     "reruns_budget": "--reruns-budget",
+    "timings_file": "--timings-file",
+    "import_timings": "--import-timings",
+    "import_timings_csv": "--import-timings-csv",
+    "export_timings": "--export-timings",
+    "export_timings_csv": "--export-timings-csv",
 }
 _SWITCHES = ("failfast", "reverse", "buffer", "debug_sql", "timing", "coverage")
 _LISTS = {"test_name_patterns": "-k", "tags": "--tag", "exclude_tags": "--exclude-tag"}
@@ -123,6 +128,24 @@ class ConcurrentTestRunner(DiscoverRunner):
             metavar="PERCENT",
             help="Stop reruns once more than PERCENT of all tests have failed. Default: 10.",
         )
+        add(
+            "--timings-file",
+            metavar="PATH",
+            help="Keep the timings of the project in this file, too. Default: the setting"
+            " TEST_TIMINGS_FILE.",
+        )
+        add(
+            "--import-timings",
+            metavar="PATH",
+            help="Plan with the timings in this file where no run has measured.",
+        )
+        add("--import-timings-csv", metavar="PATH", help="The same from a file in CSV.")
+        add(
+            "--export-timings",
+            metavar="PATH",
+            help="Write the timings of the project to this file at the end.",
+        )
+        add("--export-timings-csv", metavar="PATH", help="The same in CSV.")
 
     if not IN_TEST_PROCESS:
 

@@ -86,6 +86,8 @@ class Planned:
     event_loop: EventLoop
     #: What earlier runs took, by `core.plan.timings`.
     samples: dict[str, timings.Sample]
+    #: Those of them that came from a file and are not in the store.
+    imported: dict[str, timings.Sample]
     #: What they found out about the order of tests.
     order_facts: OrderFacts
 
@@ -368,9 +370,13 @@ class RunLifecycle:
         # A bisection runs anything before its test.
         planned_of = manifest if wanted.question is None else suite
         project = project_name(known.snapshot.request)
+        services.timing_files.keep_projects_own(known.collected.loaded.timings_file)
         stored = self._stored_timings(project)
-        samples = timings.decode_all(stored)
-        estimates = timings.Estimates(samples, suite.entries)
+        remembered = timings.decode_all(stored)
+        # What runs have measured here counts for more than any file.
+        samples = services.timing_files.imported | remembered
+        imported = {key: samples[key] for key in samples.keys() - remembered.keys()}
+        estimates = timings.Estimates(samples, suite.entries, known.snapshot.request.directory)
         facts = self._order_facts(
             stored,
             project,
@@ -420,7 +426,7 @@ class RunLifecycle:
             view,
             lambda: self._report(planned, complete=False),
         )
-        planned = Planned(known, machine, fleet, event_loop, samples, facts)
+        planned = Planned(known, machine, fleet, event_loop, samples, imported, facts)
         return planned
 
     def _stored_timings(self, project: str) -> dict[str, str]:
@@ -549,15 +555,19 @@ class RunLifecycle:
             (v.entry, v.seconds) for v in machine.verdicts.values() if v.outcome not in unmeasured
         ]
         learned = timings.learn(ran, machine.class_seconds, planned.samples)
+        after = timings.without_stale_hints(planned.samples | learned)
+        new = {key: after[key] for key in (planned.imported.keys() | learned.keys()) & after.keys()}
         try:
             project = project_name(planned.known.snapshot.request)
             facts = order_memory.sealed(
                 self._learned_of_order(planned), self._services.pool_door, project
             )
-            encoded = {name: timings.encode(sample) for name, sample in learned.items()}
+            encoded = {name: timings.encode(sample) for name, sample in new.items()}
             self._services.timings(project).save({**encoded, **facts})
         except InfrastructureError as error:
             self._services.report(Warned(f"timings were not saved: {error}"))
+        for line in self._services.timing_files.write(after):
+            self._services.report(Warned(f"timings were not written: {line}"))
 
     def _learned_of_order(self, planned: Planned) -> dict[str, OrderFact]:
         doubts, verdicts = planned.machine.doubts, planned.machine.verdicts.values()
@@ -615,7 +625,7 @@ def project_name(request: Request) -> str:
 
 
 def _predicted(estimates: timings.Estimates, entry: Entry) -> float:
-    seconds = estimates.test(entry)
+    seconds = estimates.planned(entry)
     return estimates.default(entry.phase) if seconds is None else seconds
 
 

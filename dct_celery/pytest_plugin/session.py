@@ -26,7 +26,7 @@ from dct_celery.errors import (
     NothingSelected,
     UsageError,
 )
-from dct_celery.pytest_plugin import VALUES, WORKERS, in_our_words
+from dct_celery.pytest_plugin import GIVEN, VALUES, in_our_words
 from dct_celery.pytest_plugin.coverage import Coverage
 from dct_celery.pytest_plugin.interrupts import Interrupts
 from dct_celery.pytest_plugin.node import Node
@@ -80,10 +80,8 @@ class DispatcherSession:
         self._config = config
         self._replaced = replaced
         self._replay: Replay | None = None
-        words: Sequence[str] = config.invocation_params.args
-        if config.option.dct_concurrent:
-            words = in_our_words(words)
-        self._words = own_words(words)
+        self._older = config.stash.get(GIVEN, {})
+        self._words = own_words(in_our_words(config.invocation_params.args, self._older))
         self._coverage = Coverage(config)
         self._exit = 0
 
@@ -182,9 +180,8 @@ class DispatcherSession:
         if _as_program():
             given["command"] = "pytest"
         given |= {"backend": "pytest", "labels": (run_wide.argument(), *self._words)}
-        flags = {name: flag for flag, (name, _, _) in VALUES.items()}
-        if option.dct_concurrent:
-            flags["local"] = WORKERS
+        spelt = {ours: older for older, ours in self._older.items()}
+        flags = {name: spelt.get(flag, flag) for flag, (name, _, _) in VALUES.items()}
         place = self._config.invocation_params.dir
         _require_inside(self._config, place)
         try:

@@ -37,6 +37,16 @@ def facts() -> dict[str, str]:
     }
 
 
+def timings_file() -> str:
+    """What the setting TEST_TIMINGS_FILE names; empty if it is not set. Raises TypeError."""
+    from django.conf import settings
+
+    path = getattr(settings, "TEST_TIMINGS_FILE", None) or ""
+    if isinstance(path, str | os.PathLike):
+        return os.fsdecode(path)
+    raise TypeError(f"TEST_TIMINGS_FILE is no path but {path!r}; give the path of a file, or None")
+
+
 def _configured_debug() -> bool:
     """The project's own DEBUG, which the test environment keeps for its tear-down."""
     from django.conf import settings

@@ -8,10 +8,13 @@ from unittest.mock import Mock
 
 import pytest
 
+from dct_celery.core.plan.timings import Sample
+from dct_celery.dispatcher import timing_files
 from dct_celery.dispatcher.adopt import Adopted, adopt
 from dct_celery.dispatcher.event_loop import EventLoop
 from dct_celery.dispatcher.journal import open_journal
 from dct_celery.dispatcher.lifecycle import RunLifecycle
+from dct_celery.dispatcher.timing_files import TimingFiles
 from dct_celery.errors import StoreUnavailable, Untrusted
 from dct_celery.ports import DISPATCHER_LEASE_MS
 from dct_celery.protocol.door import Door
@@ -55,6 +58,7 @@ def services_of(tmp_path: Path, store: MemoryStore, door: Door = DOOR) -> Any:
         ledger=ledger,
         journals=tmp_path,
         interrupted=lambda: False,
+        timing_files=TimingFiles(),
     )
 
 
@@ -141,6 +145,29 @@ def test_a_run_that_was_attached_to_has_taken_the_time_since_it_began(
     adopted.journal.close()
     # Then
     assert (report.started_at, report.seconds["wall"]) == (5.0, 60.0)
+
+
+def test_what_only_a_file_knows_is_kept_after_the_run_and_what_runs_have_measured_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a store that knows one of three tests, and a file that knows all, one by a hint
+    services = services_of(tmp_path, store := MemoryStore())
+    run, adopted = lifecycle(services, store)
+    services.timings.return_value.load.return_value = {"t:b": "[1.0,4]"}
+    services.timing_files = TimingFiles(
+        {"t:a": Sample(2.0, 1), "t:b": Sample(9.0, 1), "h:b": Sample(9.0, 1), "h:c": Sample(3.0, 1)}
+    )
+    services.timing_files.keep_projects_own(str(tmp_path / "after.json"))
+    for step in ("catch_up", "follow"):
+        monkeypatch.setattr(EventLoop, step, lambda *_, **__: None)
+    # When
+    run.go_on(adopted)
+    adopted.journal.close()
+    # Then
+    services.timings.return_value.save.assert_called_once_with({"t:a": "[2.0,1]", "h:c": "[3.0,1]"})
+    assert timing_files.read(tmp_path / "after.json") == {
+        "t:a": Sample(2.0, 1), "t:b": Sample(1.0, 4), "h:c": Sample(3.0, 1)
+    }  # fmt: skip
 
 
 def test_a_store_that_goes_away_while_a_run_is_taken_over_leaves_the_run_to_the_next_attach(
