@@ -11,6 +11,7 @@ starts at the plan.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Collection
@@ -48,6 +49,7 @@ from dct_celery.dispatcher.request import Request, collect_order, external_pytho
 from dct_celery.dispatcher.run_snapshot import RunSnapshot
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.stored_run import StoredRun
+from dct_celery.dispatcher.timing_files import PROJECTS_OWN
 from dct_celery.errors import (
     ConfigError,
     DctError,
@@ -304,6 +306,7 @@ class RunLifecycle:
         )
         for clause in collected.loaded.not_honoured:
             services.report(Warned(clause))
+        self._warn_of_sent_timings(collected.loaded.timings_file)
         if living := collected.loaded.threads:
             services.report(
                 Warned(
@@ -317,6 +320,20 @@ class RunLifecycle:
             stored_run.spec, self._began, request, services.settings, collected, services.door
         )
         return Known(stored_run, snapshot, collected)
+
+    def _warn_of_sent_timings(self, name: str) -> None:
+        """`name`: that of the file which the project's settings name; empty: they name none."""
+        root, here = self._request.root, self._services.settings
+        if not name or here.timings_file is not None:
+            return
+        path = os.path.realpath(os.path.join(here.project_dir, name))
+        if os.path.relpath(path, os.path.realpath(root)) in self._sent:
+            self._services.report(
+                Warned(
+                    f"{PROJECTS_OWN} names a file that is sent to the workers, so that each run"
+                    " changes the code; put it into .gitignore"
+                )
+            )
 
     def _find_part(self, manifest: Manifest) -> None:
         """Says what of the part is no more. Raises UsageError if that is what it is about."""

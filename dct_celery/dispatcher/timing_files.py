@@ -20,7 +20,7 @@ from dct_celery.settings import Settings
 #: Largest file that is read, in bytes: of a suite of 500,000 tests.
 MAX_BYTES = 64 * 2**20
 #: Where the project names a file, as messages have it.
-_PROJECTS_OWN = "the Django setting TEST_TIMINGS_FILE"
+PROJECTS_OWN = "the Django setting TEST_TIMINGS_FILE"
 
 
 def read(path: Path, origin: str = "", *, csv: bool = False) -> dict[str, Sample]:
@@ -99,7 +99,7 @@ class TimingFiles:
     def keep_projects_own(self, name: str) -> None:
         """The project's own settings name this file; empty: they name none. Raises UsageError."""
         if name and not self._chosen:
-            self._keep(self._folder / name, _PROJECTS_OWN)
+            self._keep(self._folder / name, PROJECTS_OWN)
 
     def write(self, samples: Mapping[str, Sample]) -> Iterable[str]:
         """Writes all of them; yields a line for each that cannot be written."""

@@ -108,16 +108,25 @@ def _older(config: pytest.Config, args: Sequence[str]) -> dict[str, str]:
     """The older spellings on the command line -> our options; none where dct is not asked for."""
     if not _asks_for_dct(in_our_words(args, OLDER)):
         return {}
-    found = OLDER.keys() & {word.partition("=")[0] for word in args}
+    found = OLDER.keys() & _names(args)
+    if _in_test_process():
+        found -= _names(config.invocation_params.args)
     if config.pluginmanager.hasplugin("timeout"):
         found -= {"--timeout"}
     return {word: ours for word, ours in OLDER.items() if word in found}
 
 
+def _names(args: Sequence[str]) -> set[str]:
+    return {word.partition("=")[0] for word in args}
+
+
 def _asks_for_dct(args: Sequence[str]) -> bool:
-    # What the project's configuration adds is there in each process, but --dct is not.
-    in_test_process = os.environ.get("DCT_TEST_PROCESS") == "1"
-    return in_test_process or "--dct" in args or OLDER[CONCURRENT] in args
+    return _in_test_process() or "--dct" in args or OLDER[CONCURRENT] in args
+
+
+def _in_test_process() -> bool:
+    """There, the project's configuration adds its words, and --dct is not among the others."""
+    return os.environ.get("DCT_TEST_PROCESS") == "1"
 
 
 def _is_free(word: str, parser: pytest.Parser) -> bool:

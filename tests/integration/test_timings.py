@@ -46,7 +46,7 @@ def project(tmp_path: Path) -> Path:
     return folder
 
 
-def run(line: str, project: Path) -> subprocess.CompletedProcess[str]:
+def run(line: str, project: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """The command in the project's folder, for local runs with one slot."""
     bin_folder = Path(sys.executable).parent
     return subprocess.run(
@@ -57,6 +57,7 @@ def run(line: str, project: Path) -> subprocess.CompletedProcess[str]:
             "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(project.parent),
             "DCT_LOCAL": "1",
+            **variables,
         },
         capture_output=True,
         text=True,
@@ -78,7 +79,7 @@ def test_every_command_of_the_documentation_does_what_it_says(project: Path) -> 
     first = run(dct, project)
     after_first = timing_files.read(project / "timings.json")
     second = run(manage, project)
-    third = run(pytest_line, project)
+    third = run(pytest_line, project, PYTEST_ADDOPTS="--export-timings-csv=third.csv")
 
     # Then each has planned with the files, and has written what it was to write
     for done in (first, second, third):
@@ -88,6 +89,11 @@ def test_every_command_of_the_documentation_does_what_it_says(project: Path) -> 
     last = timing_files.read(project / "timings.csv")
     assert {last[name].count for name in names} == {2}, "the average goes on"
     assert timing_files.read(project / "test_timings.json") == last, "the setting of Django"
+    assert ("TEST_TIMINGS_FILE" in first.stderr, "TEST_TIMINGS_FILE" in second.stderr) == (
+        False,
+        True,
+    ), "there is no .gitignore"
+    assert f"t:{CART}.test_total" in timing_files.read(project / "third.csv")
 
     # When
     for line in about_memory.splitlines():

@@ -64,13 +64,16 @@ def test_of_several_files_what_is_asked_for_by_name_counts(tmp_path: Path) -> No
 def test_the_projects_own_file_counts_where_no_setting_of_ours_names_one(tmp_path: Path) -> None:
     # Given
     timing_files.write(tmp_path / "own.json", MEASURED)
-    alone, beside = files_of(tmp_path), files_of(tmp_path, timings_file="ours.json")
+    given = {"t:a.T.x": Sample(7.0, 1)}
+    timing_files.write(tmp_path / "import.json", given)
+    alone = files_of(tmp_path, import_timings="import.json")
+    beside = files_of(tmp_path, timings_file="ours.json")
     # When
     for files in (alone, beside):
         files.keep_projects_own(str(tmp_path / "own.json"))
         list(files.write({"t:b": Sample(1.0, 1)}))
     # Then
-    assert (alone.imported, beside.imported) == (MEASURED, {})
+    assert (alone.imported, beside.imported) == (MEASURED | given, {})
     assert timing_files.read(tmp_path / "own.json") == {"t:b": Sample(1.0, 1)}
 
 
