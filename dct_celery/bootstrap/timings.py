@@ -42,8 +42,10 @@ def add(
     from dct_celery.core.plan import timings
 
     with _store(settings, origins) as (store, place):
-        known = {} if replace else timings.decode_all(store.load())
-        new = {key: sample for key, sample in samples.items() if key not in known}
+        known = timings.decode_all(store.load())
+        wanted = {key for key in samples if replace or key not in known}
+        useful = timings.without_stale_hints({**known, **samples})
+        new = {key: samples[key] for key in wanted & useful.keys()}
         store.save({key: timings.encode(sample) for key, sample in new.items()})
         return len(new), place
 

@@ -46,8 +46,8 @@ def from_json(text: str) -> dict[str, Sample]:
         found = None
     except ValueError as error:
         raise BadTimings(
-            f"is not whole JSON ({error}); write it again, or remove it, and import CSV from a file"
-            " that is called .csv"
+            f"is not whole JSON ({error}); write it again, or remove it (CSV is read from files"
+            " called .csv)"
         ) from None
     if not isinstance(found, dict):
         raise BadTimings('holds no timings, which are an object as {"NAME": SECONDS}; name another')

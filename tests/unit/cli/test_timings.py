@@ -103,7 +103,9 @@ def test_an_import_adds_what_is_not_known_and_replaces_when_told_to(
         "t:shop.tests.Cart.test_new": Sample(2, 1),
     }
     timing_files.write(project / "ours.json", new)
-    (project / ".test_durations").write_text('{"a.py::test": 0.5}')
+    (project / ".test_durations").write_text(
+        '{"a.py::test": 0.5, "stock.tests.Shelf.test_full": 9}'  # the second one is measured
+    )
     # When
     first = invoke(["timings", "import", "ours.json", ".test_durations", "--local"])
     kept = decode_all(memory.load())
@@ -114,7 +116,7 @@ def test_an_import_adds_what_is_not_known_and_replaces_when_told_to(
     assert decode_all(memory.load()) == kept | new
     assert memory.load()["o:shop.tests.Cart"] == "signed"
     assert capsys.readouterr().out.splitlines() == [
-        "2 timings added to those of local runs; of 1 more, what was known stays (--replace takes"
+        "2 timings added to those of local runs; of 2 more, what was known stays (--replace takes"
         " what is in the files)",
         "2 timings added to those of local runs",
     ]
