@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from dct_celery.bootstrap.again import Bisected, Replayed
     from dct_celery.core.model import RunReport
     from dct_celery.dispatcher.trial import Trial
+    from dct_celery.dispatcher.warm import Warmed
 
-__all__ = ["attach", "bisect", "load", "load_with_origins", "replay", "run", "try_project"]
+__all__ = ["attach", "bisect", "load", "load_with_origins", "replay", "run", "try_project", "warm"]
 
 
 def load(project_dir: str | os.PathLike[str] = ".", **given: object) -> Settings:
@@ -155,6 +156,21 @@ def try_project(
     from dct_celery.bootstrap.trial import try_project as compare
 
     return compare(settings, origins or {}, _masked(reporters), interrupted)
+
+
+def warm(
+    settings: Settings,
+    *,
+    reporters: Iterable[Reporter] = (),
+    interrupted: Callable[[], bool] = bool,
+    origins: Mapping[str, str] | None = None,
+) -> Warmed:
+    """Has the workers of the pool prepare for these settings, as `dct warm` does: code, templates,
+    first clones. Raises as `run` does, and if no worker is ready.
+    """
+    from dct_celery.bootstrap.dispatcher import warm_workers
+
+    return warm_workers(settings, origins or {}, _masked(reporters), interrupted)
 
 
 def _masked(reporters: Iterable[Reporter]) -> list[Reporter]:

@@ -7,7 +7,11 @@ machine is at fault.
     ├── UsageError (4)              a flag, variable, file or label is wrong
     │   ├── ConfigError (4)
     │   │   ├── StoreRefused (4)    the store's URL, password, rights, certificate or version
-    │   │   └── BrokerRefused (4)   the same of the broker
+    │   │   ├── BrokerRefused (4)   the same of the broker
+    │   │   └── Unsuited (4)        tests cannot be distributed here; --fallback helps
+    │   │       ├── UnsupportedDatabase
+    │   │       ├── NameRefused
+    │   │       └── NoLocalServer
     │   ├── Untrusted (4)           a message is not signed with our key, or is malformed
     │   └── CollectionError (4)     the suite could not be built: settings, runner, labels
     ├── NothingSelected (5)
@@ -62,6 +66,22 @@ class StoreRefused(ConfigError):
 
 class BrokerRefused(ConfigError):
     """The broker is reachable but refuses us, or its URL is wrong."""
+
+
+class Unsuited(ConfigError):
+    """The tests cannot be distributed, though the project's own command may run them."""
+
+
+class UnsupportedDatabase(Unsuited):
+    """No database of this vendor can be cloned."""
+
+
+class NameRefused(Unsuited):
+    """By its name, a configured database is for production."""
+
+
+class NoLocalServer(Unsuited):
+    """This machine has no server program for a run of its own."""
 
 
 class Untrusted(UsageError):

@@ -1,8 +1,9 @@
 """Every setting: one table of options, where a value may come from, and which values are valid.
 
-Precedence: flag > `DCT_*` variable (or `DCT_*_FILE` for secrets) > `[tool.dct]` in the nearest
-pyproject.toml that has it > default. A variable that is set but empty counts as not set. `load` is
-called once, at the entry point.
+Precedence: flag > `DCT_*` variable (or `DCT_*_FILE` for secrets), or another variable of that
+meaning > `[tool.dct]` in the nearest pyproject.toml that has it > the project's own settings >
+default. A variable that is set but empty counts as not set. `load` is called once, at the entry
+point.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from dct_celery.core import backends, command, globs, ids, projects
@@ -26,7 +28,14 @@ from dct_celery.security import masking
 DEFAULT_STORE = "redis://127.0.0.1:6379/0"
 #: `DCT_*` variables that our own processes pass to one another; never settings, never refused.
 INTERNAL_VARIABLES = frozenset(
-    {"DCT_SLOT", "DCT_PROCESS", "DCT_TEST_PROCESS", "DCT_PG_BIN", "DCT_MAINTENANCE"}
+    {
+        "DCT_SLOT",
+        "DCT_PROCESS",
+        "DCT_TEST_PROCESS",
+        "DCT_IN_SEQUENCE",
+        "DCT_PG_BIN",
+        "DCT_MAINTENANCE",
+    }
 )
 _STORE_SCHEMES = ("redis", "rediss", "unix", "redis+socket")
 _BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps", "redis+socket", "unix")
@@ -114,8 +123,31 @@ class Settings:
     top_level_directory: str | None = _tests(
         "path", "Top-level folder for test discovery", "-t", "--top-level-directory", metavar="DIR"
     )
-    failfast: bool = _tests("bool", "Stop after the first failure", default=False)
+    failfast: bool = _tests(
+        "bool", "Stop after the first failure", "-x", "--failfast", default=False
+    )
     maxfail: int | None = _tests("int", "Stop after N failures", minimum=1)
+    last_failed: bool = _tests(
+        "bool",
+        "Run only the tests that failed when they last ran; all, if none did",
+        "--lf",
+        "--last-failed",
+        default=False,
+    )
+    failed_first: bool = _tests(
+        "bool",
+        "Run the tests that failed when they last ran before all others",
+        "--ff",
+        "--failed-first",
+        default=False,
+    )
+    changed_first: str | None = _tests(
+        "str",
+        "Run the tests of files that differ from the git commit REF (without it: HEAD) before all"
+        " others",
+        bare="HEAD",
+        metavar="[REF]",
+    )
     shuffle: int | Literal["auto"] | None = _tests(
         "int",
         "Run the tests in random order; without SEED, one is chosen and printed",
@@ -144,7 +176,12 @@ class Settings:
         default=False,
     )
     testrunner: str | None = _tests(
-        "str", "Test runner class; default: the setting TEST_RUNNER", metavar="DOTTED", **_DOTTED
+        "str",
+        "Test runner class; default: the setting TEST_RUNNER",
+        "--testrunner",
+        "--runner",
+        metavar="DOTTED",
+        **_DOTTED,
     )
     extra: tuple[str, ...] = _tests(
         "list", "Argument passed unchanged to the project's test runner", default=(), metavar="ARG"
@@ -174,6 +211,16 @@ class Settings:
         minimum=0,
         metavar="[N]",
     )
+    parallel: int | Literal["auto"] | None = _fleet(
+        "int",
+        "Use at most N slots at a time; default: all of the pool, or with --local one per core",
+        "-n",
+        "--parallel",
+        bare="auto",
+        minimum=1,
+        metavar="[N]",
+        aliases=("DJANGO_TEST_WORKERS",),
+    )
     local_fallback: int | None = _fleet(
         "int",
         "Run on this machine with N slots (without N, one per core) if no worker connects within"
@@ -187,6 +234,19 @@ class Settings:
         "Seconds without a worker after which --local-fallback takes effect",
         default=15.0,
         minimum=0,
+    )
+    sequential: bool = _fleet(
+        "bool",
+        "Run the project's own test command here, in sequence",
+        default=False,
+        aliases=("!DJANGO_ENABLE_CONCURRENT",),
+    )
+    fallback: Literal["none", "sequential"] = _fleet(
+        "str",
+        "Where tests cannot be distributed (a database of another vendor, a guard that refuses a"
+        " name): none ends the run, sequential runs the project's own command",
+        default="none",
+        choices=("none", "sequential"),
     )
     python: str | None = _fleet(
         "program",
@@ -251,6 +311,12 @@ class Settings:
         "bool",
         "Rebuild the template databases instead of reusing those of earlier runs",
         default=False,
+        aliases=("!DJANGO_TEST_TEMPLATE_CACHE",),
+    )
+    keepdb: bool = _database(
+        "bool",
+        "As Django's: templates are kept anyway, unless --create-db is given",
+        default=False,
     )
     keep_databases: Literal["auto", "always", "never"] = _database(
         "str",
@@ -291,6 +357,7 @@ class Settings:
         " 60, and 600 for a test that was never timed",
         minimum=0.1,
         off=True,
+        aliases=("DJANGO_TEST_TIMEOUT_PER_TEST",),
     )
     fixture_timeout: float | None = _limits(
         "float",
@@ -306,7 +373,10 @@ class Settings:
         minimum=0,
     )
     timeout: float | None = _limits(
-        "float", "Seconds that the whole run may take; default: no limit", minimum=0.1
+        "float",
+        "Seconds that the whole run may take; default: no limit",
+        minimum=0.1,
+        aliases=("DJANGO_TEST_TIMEOUT",),
     )
     queue_timeout: float = _limits(
         "float", "Seconds to wait for the first worker", default=60.0, minimum=0
@@ -338,7 +408,9 @@ class Settings:
         minimum=0,
     )
 
-    junit_xml: str | None = _report("path", "Write a JUnit XML report to this file")
+    junit_xml: str | None = _report(
+        "path", "Write a JUnit XML report to this file", "--junit-xml", "--junitxml"
+    )
     junit_family: Literal["dct", "xunit2"] = _report(
         "str",
         "Dialect of the JUnit XML report; xunit2 follows its schema strictly",
@@ -378,6 +450,11 @@ class Settings:
 
     work_dir: str | None = _worker("path", "Folder for code, unsent records and SQLite files")
     checkout: str | None = _worker("path", "This worker's checkout, for runs with --code checkout")
+    warm: str | None = _worker(
+        "path",
+        "Folder of the project in this worker's checkout: when the worker starts, it prepares for a"
+        " run there, as by dct warm --code checkout",
+    )
     worker_python: str | None = _worker(
         "program",
         "Python interpreter of the project on this worker, if the worker has an environment of its"
@@ -418,14 +495,30 @@ class Settings:
         "Statements after which a database connection is replaced; 0: never",
         default=1000,
         minimum=0,
-        variable="DJANGO_TEST_MAX_OPERATIONS",
+        aliases=("DJANGO_TEST_MAX_OPERATIONS",),
     )
     health_check_seconds: float = _worker(
         "float",
         "Idle seconds after which a database connection is checked before use",
         default=60.0,
         minimum=0,
-        variable="DJANGO_TEST_HEALTH_CHECK_INTERVAL",
+        aliases=("DJANGO_TEST_HEALTH_CHECK_INTERVAL",),
+    )
+    database_retries: int = _worker(
+        "int",
+        "How often a step is tried again that a database server refused for want of connections or"
+        " disk, or because a clone failed",
+        default=3,
+        minimum=0,
+        aliases=("DJANGO_TEST_MAX_RETRIES",),
+    )
+    retry_delay: float = _worker(
+        "float",
+        "Seconds before the first of these retries; each further pause is twice as long",
+        default=1.0,
+        minimum=0,
+        maximum=60,
+        aliases=("DJANGO_TEST_RETRY_DELAY",),
     )
     drain_seconds: float = _worker(
         "float",
@@ -443,6 +536,11 @@ class Settings:
     def own_key(self) -> str:
         """The key that signs; empty without one."""
         return next(iter(self.signing_keys), "")
+
+    @property
+    def most_slots(self) -> int | None:
+        """Slots that may work at a time; None: all."""
+        return self.parallel if isinstance(self.parallel, int) else None
 
     def secrets(self) -> tuple[str, ...]:
         """Values that must not leave this process."""
@@ -494,19 +592,29 @@ class _Given:
 
 
 def load(
-    flags: Mapping[str, object], *, env: Mapping[str, str], cwd: Path
+    flags: Mapping[str, object],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    project: Mapping[str, tuple[object, str]] = MappingProxyType({}),
 ) -> tuple[Settings, dict[str, str]]:
     """The settings and, by field, where each came from ("--pool", "DCT_POOL", "default", ...).
 
     `flags` holds what was given on the command line, by field name (None: not given), as text or
-    typed; it may include `labels`. Raises ConfigError for an unknown name, a bad value or an
-    unreadable file, and TypeError for an unknown flag. From here on `masking.PROCESS` knows the
+    typed; it may include `labels`. `project` holds (value, origin) of what the project's own
+    settings say. Raises ConfigError for an unknown name, a bad value or an unreadable file, and
+    TypeError for an unknown flag. From here on `masking.PROCESS` knows the
     secrets of settings and environment.
     """
     if unknown := set(flags) - {option.name for option in OPTIONS} - {"labels"}:
         raise TypeError(f"not a setting: {', '.join(sorted(unknown))}")
     masking.PROCESS.learn(masking.secrets_of_environment(env))
-    layers = (_from_flags(flags), _from_environment(env, cwd), _from_pyproject(cwd))
+    layers = (
+        _from_flags(flags),
+        _from_environment(env, cwd),
+        _from_pyproject(cwd),
+        {name: _Given(*given, text=isinstance(given[0], str)) for name, given in project.items()},
+    )
     labels: Any = flags.get("labels") or ()
     values: dict[str, Any] = {"labels": tuple(labels), "project_dir": str(cwd.absolute())}
     origins = {
@@ -638,7 +746,33 @@ def _from_environment(env: Mapping[str, str], cwd: Path) -> dict[str, _Given]:
             )
         elif value := env.get(option.variable):
             found[option.name] = _Given(value, option.variable, text=True)
+        for alias in option.aliases:
+            if env.get(alias.lstrip("!")):
+                found[option.name] = _by_another_name(option, alias, env, found.get(option.name))
     return found
+
+
+def _by_another_name(
+    option: Option, alias: str, env: Mapping[str, str], known: _Given | None
+) -> _Given:
+    """The value of this variable; `known` is what variables before it say, which must be the same.
+
+    Raises ConfigError.
+    """
+    variable = alias.lstrip("!")
+    given = _Given(env[variable], variable, text=True)
+    value = _value(option, given, env.get("HOME", "~"))
+    if alias.startswith("!"):
+        value = not value
+        given = _Given(value, variable)
+    if known is None:
+        return given
+    if _value(option, known, env.get("HOME", "~")) != value:
+        raise ConfigError(
+            f"{known.origin}={shown(option, known.value)} and {variable}="
+            f"{shown(option, env[variable])} mean the same setting and differ; unset one of them"
+        )
+    return known
 
 
 def _secret(option: Option, env: Mapping[str, str], path: Path) -> str:

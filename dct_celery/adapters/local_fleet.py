@@ -59,7 +59,7 @@ class LocalFleet:
 @contextlib.contextmanager
 def local_fleet(settings: Settings) -> Iterator[LocalFleet]:
     """A running store and worker, removed afterwards, even if this process is killed."""
-    slots = settings.local or len(os.sched_getaffinity(0))
+    slots = slots_of(settings, settings.local)
     with (
         tempfile.TemporaryDirectory(prefix="dct-local-") as folder,
         _work_folder(settings, Path(folder)) as work,
@@ -79,6 +79,12 @@ def local_fleet(settings: Settings) -> Iterator[LocalFleet]:
                 yield LocalFleet(private, origins, worker, base / "worker.log")
             finally:
                 child.stop(worker, signal.SIGTERM, _LEAVE)
+
+
+def slots_of(settings: Settings, wanted: int | None) -> int:
+    """Slots of a worker on this machine: those `wanted`, or one per core; at most --parallel."""
+    slots = wanted or len(os.sched_getaffinity(0))
+    return min(slots, settings.most_slots or slots)
 
 
 def local_key(state: Path) -> str:
@@ -118,7 +124,7 @@ class Standby:
 
     def start(self) -> int:
         """Starts it; returns its number of slots."""
-        slots = self._settings.local_fallback or len(os.sched_getaffinity(0))
+        slots = slots_of(self._settings, self._settings.local_fallback)
         base = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="dct-fallback-")))
         work = self._stack.enter_context(_work_folder(self._settings, base))
         # A unique name: several dispatchers on one machine may need such a worker.

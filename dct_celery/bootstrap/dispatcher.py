@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dct_celery.core.part import Part
     from dct_celery.dispatcher.request import Request
     from dct_celery.dispatcher.services import DispatcherServices, TakenSnapshot
+    from dct_celery.dispatcher.warm import Warmed
     from dct_celery.ports import BlobStore, ChunkQueue, TimingStore
     from dct_celery.protocol.door import Door
     from dct_celery.reports.reporter import Reporters
@@ -103,6 +104,29 @@ def run_tests(
         _fleet_for(settings, origins) as place,
     ):
         return _dispatch(place, all_of_them, interrupted, task or Task())
+
+
+def warm_workers(
+    settings: Settings,
+    origins: Mapping[str, str],
+    reporters: Iterable[Reporter],
+    interrupted: Callable[[], bool],
+) -> Warmed:
+    """Has the workers prepare for these settings. Raises DctError if none is ready."""
+    from dct_celery.adapters.source.snapshot import find_root
+    from dct_celery.dispatcher.lifecycle import RunLifecycle
+    from dct_celery.reports.reporter import Reporters
+
+    all_of_them = Reporters(list(reporters))
+    with (
+        _reported_to(all_of_them, settings.run_id or ""),
+        _fleet_for(settings, origins) as place,
+    ):
+        request = new_request(place.settings, find_root(Path(place.settings.project_dir)))
+        services = _dispatcher_services(
+            place.settings, place.origins, request, all_of_them.take, interrupted
+        )
+        return RunLifecycle(services, request).warm()
 
 
 @contextlib.contextmanager
@@ -322,6 +346,7 @@ def _dispatcher_services(
     from dct_celery.adapters.addresses import resolve
     from dct_celery.adapters.process import PipeProcess, user_environment
     from dct_celery.adapters.redisstore import blobs, client, ledger, registry
+    from dct_celery.adapters.source.snapshot import changed_files
     from dct_celery.bootstrap.keys import INSECURE, keyring_of
     from dct_celery.dispatcher.services import DispatcherServices
     from dct_celery.protocol.door import Door
@@ -371,6 +396,7 @@ def _dispatcher_services(
         snapshot=upload.send,
         supply_code=partial(upload.supply, code),
         hint=upload.hint,
+        changed_files=partial(changed_files, root),
         resolve=resolve,
         interrupted=interrupted,
     )

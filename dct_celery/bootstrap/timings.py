@@ -29,7 +29,8 @@ def kept(settings: Settings, origins: Mapping[str, str]) -> Kept:
     from dct_celery.core.plan import timings
 
     with _store(settings, origins) as (store, place):
-        return Kept(timings.decode_all(store.load()), place)
+        samples = timings.decode_all(store.load())
+    return Kept({key: one for key, one in samples.items() if key[:2] in timings.NAMED}, place)
 
 
 def add(

@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -45,6 +46,7 @@ from dct_celery.security import masking
 from dct_celery.settings import Settings, load, warnings_of
 from dct_celery.worker.folders.work_folder import WorkFolder
 from dct_celery.worker.host.host import Host
+from dct_celery.worker.repeats import RepeatedWarnings
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.slot.slot import Slot
 
@@ -62,6 +64,7 @@ def make_worker_app() -> App:
     settings, origins = load({}, env=os.environ, cwd=Path.cwd())
     masking.mask_logging()
     keyring_of(settings)  # before anything is connected to
+    _check_warm(settings, origins)
     app = make_app(settings)
     main = _MainProcess(app, settings)
     vars(app)[RUNS] = main.runs
@@ -82,6 +85,7 @@ class _MainProcess:
         self._host: Host | None = None
         self._watchdog: StalledConsumer | None = None
         self._leaving: threading.Thread | None = None
+        self._warming: subprocess.Popen[bytes] | None = None
         self.runs = Runs(
             lambda: self._host.ready() if self._host else set(),
             lambda: self._host.active() if self._host else set(),
@@ -91,9 +95,13 @@ class _MainProcess:
         self._worker = worker
         self._host = _start_host(self._settings, worker, self.runs)
         self._watchdog = _start_watchdog(self._app, self.runs, worker)
+        if self._settings.warm is not None:
+            self._warming = _start_warming(self._settings)
 
     def drain(self) -> None:
         """The worker was asked to end: slots finish their chunks and take no more."""
+        if self._warming is not None:
+            self._warming.terminate()
         if self._watchdog is not None:
             self._watchdog.stop()
         if self._host is not None:
@@ -162,6 +170,11 @@ def _connect_signals(main: _MainProcess) -> None:
         for slot in _slots.values():
             slot.close()
 
+    def leave_out_repeats(logger: logging.Logger, **_: object) -> None:
+        for handler in logger.handlers:
+            handler.addFilter(RepeatedWarnings())
+
+    signals.after_setup_logger.connect(leave_out_repeats, weak=False)
     signals.worker_shutting_down.connect(lambda **_: main.drain(), weak=False)
     signals.worker_shutdown.connect(lambda **_: main.stop(), weak=False)
     signals.worker_process_shutdown.connect(lambda **_: close_slots(), weak=False)
@@ -200,6 +213,30 @@ def _prove_servers(app: App, settings: Settings, origins: Mapping[str, str]) -> 
         except DctError as error:
             sys.stderr.write(f"dct: error: {error}\n")
             raise SystemExit(error.exit_code) from None
+
+
+def _check_warm(settings: Settings, origins: Mapping[str, str]) -> None:
+    """Raises ConfigError where there is nothing to prepare for."""
+    if settings.warm is None:
+        return
+    if not settings.checkout:
+        raise ConfigError(
+            f"{origins['warm']}: this worker has no checkout; set DCT_CHECKOUT to one, or warm the"
+            " pool from elsewhere, with dct warm"
+        )
+    if not Path(settings.checkout, settings.warm).is_dir():
+        raise ConfigError(
+            f"{origins['warm']}: {settings.warm!r} is no folder in the checkout {settings.checkout}"
+        )
+
+
+def _start_warming(settings: Settings) -> subprocess.Popen[bytes]:
+    """`dct warm` in a process of its own: it loads the project, which this one never does."""
+    command = [sys.executable, "-P", "-m", "dct_celery.cli", "warm", "--code", "checkout"]
+    environment = {name: value for name, value in os.environ.items() if name != "DCT_WARM"}
+    folder = Path(str(settings.checkout), str(settings.warm))
+    log.info("preparing for a run of %s: dct warm --code checkout", folder)
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=2)
 
 
 def _slot(settings: Settings, task: Any) -> Slot:

@@ -21,6 +21,7 @@ from dct_celery.errors import DctError, Interrupted, UsageError
 COMMANDS = {
     "try": ("try_", "Compare a distributed run of the project's tests with one in one process"),
     "run": ("run", "Run the project's tests on every worker of the pool"),
+    "warm": ("warm", "Have the workers build what the next run of the project needs"),
     "replay": ("replay", "Run what one test process of a run ran again, in the same order"),
     "bisect": ("bisect", "Find out what the verdict of a test in a run depends on"),
     "attach": ("attach", "Go on with a run whose dispatcher died"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -84,12 +85,32 @@ def spell_out(args: list[str]) -> list[str]:
     ] + args[end:]
 
 
+def refuse_two_spellings(args: Sequence[str]) -> None:
+    """Raises click.UsageError where two spellings of an option have different values.
+
+    Of two flags that are spelt the same the last one counts, as everywhere.
+    """
+    words = list(args[: args.index("--")] if "--" in args else args)
+    for option in (
+        one for one in OPTIONS if len(one.flags) > 1 and one.kind not in ("bool", "list")
+    ):
+        given: dict[str, str] = {}
+        for word, after in pairwise([*words, ""]):
+            flag, equals, value = word.partition("=")
+            if flag in option.flags:
+                given[flag] = value if equals else after
+        if len(set(given.values())) > 1:
+            both = " and ".join(f"{flag} {value}" for flag, value in given.items())
+            raise click.UsageError(f"{both} mean the same setting and differ; remove one")
+
+
 class RunCommand(click.Command):
     """A command with `run_options`, whose help comes in sections."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         argv = list(args)
         try:
+            refuse_two_spellings(args)
             return super().parse_args(ctx, spell_out(args))
         except click.UsageError as error:
             _report_refusal(argv, error)

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from dct_celery.cli.options import CONTEXT, RunCommand, given, run_options
-from dct_celery.errors import ConfigError
-from dct_celery.settings import load
+from dct_celery.errors import ConfigError, Unsuited
+from dct_celery.settings import Settings, load
 
 _EPILOG = """Each option is also a variable (DCT_TEST_TIMEOUT for --test-timeout; lists are
 separated by commas) and a key of [tool.dct] in pyproject.toml (test-timeout). A flag wins over
@@ -68,6 +68,26 @@ def command(ctx: click.Context, /, *, list_files: bool, **_: object) -> None:
     from dct_celery import api
     from dct_celery.cli.session import session
 
-    with session(settings) as (reporters, interrupted):
-        report = api.run(settings, reporters=reporters, interrupted=interrupted, origins=origins)
+    if settings.sequential:
+        ctx.exit(_in_sequence(settings, f"{origins['sequential']} says so"))
+    try:
+        with session(settings) as (reporters, interrupted):
+            report = api.run(
+                settings, reporters=reporters, interrupted=interrupted, origins=origins
+            )
+    except Unsuited as error:
+        if settings.fallback != "sequential":
+            raise
+        ctx.exit(_in_sequence(settings, str(error)))
     ctx.exit(report.exit_code)
+
+
+def _in_sequence(settings: Settings, why: str) -> int:
+    from dct_celery.bootstrap import sequential
+    from dct_celery.core.text import one_line, visible
+    from dct_celery.security import masking
+
+    def say(line: str) -> None:
+        click.echo(visible(one_line(masking.PROCESS(line))), err=True)
+
+    return sequential.run(settings, why, os.environ, say)

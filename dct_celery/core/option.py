@@ -63,6 +63,8 @@ class Option:
     #: Field of `Settings`.
     name: str = ""
     variable: str = ""
+    #: Other variables of this meaning: "NAME", or "!NAME" for a switch of the opposite meaning.
+    aliases: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:

@@ -93,7 +93,7 @@ Search = Generator[Ask, bool, Finding]
 Reach = Callable[[int], int]
 
 
-_FLAKY = Finding(None, OrderKind.FLAKY, None, "failed and passed after the same classes")
+_FLAKY = Finding(None, OrderKind.FLAKY, None, "failed and passed after the same tests")
 
 
 #: Position of a class -> what is known to be needed before it.
@@ -248,8 +248,9 @@ def _brittle(atom: int, passed_alone: bool, partners: Sequence[int], reach: Reac
             good_from = start
             break
         bad_from, size = start, size * GROWTH
-        classes = "class" if atom - start == 1 else f"{atom - start} classes"
-        so_far = replace(so_far, proven_by=f"fails alone and after the {classes} before it")
+        so_far = replace(
+            so_far, proven_by=f"fails alone and after the {atom - start} units before it"
+        )
     if not (yield Ask((), so_far, again=1)):
         return _FLAKY
     so_far = _needs(_stretch(good_from, atom))

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_never
 
-from dct_celery.core.model import Chunk, RunReport
+from dct_celery.core.model import BAD_OUTCOMES, Chunk, RunReport
 from dct_celery.core.run import events as ev
 from dct_celery.core.run.machine import RunMachine
 from dct_celery.core.run.view import RunView
@@ -141,6 +141,8 @@ class EventLoop:
         #: Seconds in which nothing was left but to settle doubts, and since when that is so (0: it
         #: is not).
         self._settled = self._settling_since = 0.0
+        #: When the first test failed, by the monotonic clock; 0: none has.
+        self.first_failure = 0.0
         #: wait (manifest to first claim), run (first claim to last verdict) and settle (the part of
         #: that in which only doubts were settled), in seconds.
         self.seconds: dict[str, float] = {}
@@ -240,6 +242,11 @@ class EventLoop:
         while self._machine.busy and self._machine.stop is None and rounds:
             self.step()
             rounds -= 1
+
+    @property
+    def stopped(self) -> ev.Stopped | None:
+        """Why the run ends early, if it does."""
+        return self._machine.stop
 
     def step(self) -> None:
         """One round: read, fold, poll, write."""
@@ -382,6 +389,8 @@ class EventLoop:
             match effect:
                 case ev.Judge(verdict):
                     self.view.judge(verdict, services.clock())
+                    if verdict.outcome in BAD_OUTCOMES and not self.first_failure:
+                        self.first_failure = services.clock()
                     services.report(TestJudged(verdict))
                     self._artifacts.want(verdict)
                 case ev.JudgeFixture(fixture):

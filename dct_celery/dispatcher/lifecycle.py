@@ -18,10 +18,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from dct_celery import __version__
 from dct_celery.core import part as parts
+from dct_celery.core.databases.vendors import require_supported
 from dct_celery.core.model import (
     BAD_OUTCOMES,
     Entry,
@@ -30,7 +31,8 @@ from dct_celery.core.model import (
     RunReport,
     Verdict,
 )
-from dct_celery.core.plan import planner, timings
+from dct_celery.core.plan import last_failures, planner, timings
+from dct_celery.core.plan.last_failures import LastFailures
 from dct_celery.core.plan.limits import FIXTURE_SECONDS, Limits
 from dct_celery.core.plan.order_facts import OrderFact, OrderFacts
 from dct_celery.core.run.blame import Deaths
@@ -39,7 +41,7 @@ from dct_celery.core.run.machine import RunMachine
 from dct_celery.core.run.reruns import Reruns
 from dct_celery.core.run.view import RunView
 from dct_celery.core.text import first_of, plural
-from dct_celery.dispatcher import bisect, coverage, env_files, kept_files, order_memory
+from dct_celery.dispatcher import bisect, coverage, env_files, kept_files, order_memory, warm
 from dct_celery.dispatcher.adopt import Adopted
 from dct_celery.dispatcher.collect import Collected, Patience, collect
 from dct_celery.dispatcher.event_loop import ELSEWHERE, EventLoop
@@ -50,6 +52,7 @@ from dct_celery.dispatcher.run_snapshot import RunSnapshot
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.stored_run import StoredRun
 from dct_celery.dispatcher.timing_files import PROJECTS_OWN
+from dct_celery.dispatcher.warm import Warmed
 from dct_celery.errors import (
     ConfigError,
     DctError,
@@ -58,6 +61,7 @@ from dct_celery.errors import (
     NothingSelected,
     StoreUnavailable,
     Superseded,
+    Untrusted,
     UsageError,
 )
 from dct_celery.ports import RUN_SECONDS, UserProcess
@@ -92,6 +96,8 @@ class Planned:
     imported: dict[str, timings.Sample]
     #: What they found out about the order of tests.
     order_facts: OrderFacts
+    #: All that the store kept of earlier runs.
+    stored: dict[str, str]
 
 
 class RunLifecycle:
@@ -125,6 +131,29 @@ class RunLifecycle:
                 self._report_start(planned)
                 self._follow(planned, partial(self._first_journal, known))
                 return self._finish(planned)
+            finally:
+                process.kill()
+                process.close(grace=1.0)
+                if stored_run is not None:
+                    stored_run.leave()
+
+    def warm(self) -> Warmed:
+        """Has every worker prepare the run, of which nothing runs, and returns what came of it."""
+        with tempfile.TemporaryFile() as log:
+            process = self._start_collecting(log)
+            stored_run: StoredRun | None = None
+            try:
+                stored_run = self._open()
+                self._services.queue.check()
+                self._compare_brokers()
+                known = self._collect(stored_run, process, log)
+                planned = self._plan(known, nothing_runs=True)
+                stored_run.give(manifest=known.snapshot.manifest)
+                self._report_start(planned)
+                aliases = len(known.collected.loaded.databases)
+                warmed = warm.wait(self._services, planned.event_loop, planned.fleet, aliases)
+                self._save_build_seconds(planned)
+                return warmed
             finally:
                 process.kill()
                 process.close(grace=1.0)
@@ -280,7 +309,8 @@ class RunLifecycle:
     # -- collect -----------------------------------------------------------------------
 
     def _collect(self, stored_run: StoredRun, process: UserProcess, log: IO[bytes]) -> Known:
-        services, request = self._services, self._request
+        services = self._services
+        request = self._request
         limit = services.settings.fixture_timeout
         patience = Patience(FIXTURE_SECONDS if limit is None else limit, services.clock)
         meanwhile = partial(self._while_collecting, stored_run)
@@ -296,6 +326,7 @@ class RunLifecycle:
                 "no test was selected; check labels, -k and --tag",
                 session=collected.loaded.session,
             )
+        self._choose_last_failed(collected.manifest)
         self._find_part(collected.manifest)
         seed = f", shuffled with seed {request.seed}" if request.seed is not None else ""
         services.report(
@@ -317,7 +348,7 @@ class RunLifecycle:
             )
         self._guard(collected)
         snapshot = RunSnapshot.of(
-            stored_run.spec, self._began, request, services.settings, collected, services.door
+            stored_run.spec, self._began, self._request, services.settings, collected, services.door
         )
         return Known(stored_run, snapshot, collected)
 
@@ -334,6 +365,21 @@ class RunLifecycle:
                     " changes the code; put it into .gitignore"
                 )
             )
+
+    def _choose_last_failed(self, manifest: Manifest) -> None:
+        """With --last-failed, what failed last time is what runs of the suite."""
+        if not self._services.settings.last_failed or self._request.part is not parts.WHOLE:
+            return
+        project = project_name(self._request)
+        failed = set(self._last_failures(self._stored_timings(project), project).tests)
+        chosen = [entry.index for entry in manifest if entry.id in failed]
+        if not chosen:
+            self._services.report(Notice("no test of these failed when it last ran; all run"))
+            return
+        self._request = replace(
+            self._request, part=parts.Part(parts.names(manifest.entries, chosen))
+        )
+        self._services.report(Notice(f"{plural(len(chosen), 'test')} that failed last time"))
 
     def _find_part(self, manifest: Manifest) -> None:
         """Says what of the part is no more. Raises UsageError if that is what it is about."""
@@ -360,11 +406,14 @@ class RunLifecycle:
         stored_run.stay()
 
     def _guard(self, collected: Collected) -> None:
-        """Raises ConfigError for what a guard refuses, before anything is published.
+        """Raises ConfigError for what a guard refuses, and for databases that cannot be cloned,
+        before anything is published.
 
         Workers run the same guards, since they may build their templates earlier.
         """
         settings, loaded = self._services.settings, collected.loaded
+        for row in loaded.databases:
+            require_supported(str(row.get("alias")), str(row.get("vendor")))
         configured = [guards.Configured.from_dict(row) for row in loaded.configured]
         for warning in guards.check(
             configured,
@@ -380,7 +429,7 @@ class RunLifecycle:
 
     # -- plan --------------------------------------------------------------------------
 
-    def _plan(self, known: Known) -> Planned:
+    def _plan(self, known: Known, *, nothing_runs: bool = False) -> Planned:
         services, settings = self._services, self._services.settings
         suite, wanted = known.collected.manifest, known.snapshot.request.part
         manifest = parts.chosen(suite, wanted)
@@ -407,7 +456,8 @@ class RunLifecycle:
             separate_failures=self._settles(known.collected),
             limits=Limits(suite, estimates),
             together=wanted.together,
-            probes_only=wanted.question is not None,
+            probes_only=nothing_runs or wanted.question is not None,
+            urgent=self._urgent(manifest, stored, project),
         )
         machine = RunMachine(
             manifest,
@@ -416,6 +466,7 @@ class RunLifecycle:
             reruns=Reruns.of(settings.reruns, settings.reruns_budget, len(manifest)),
             deaths=Deaths(settings.crash_budget),
             doubts=self._doubts(planned_of, facts) if self._settles(known.collected) else None,
+            most_slots=settings.most_slots,
             now=services.clock(),
         )
         fleet = Fleet(
@@ -443,7 +494,7 @@ class RunLifecycle:
             view,
             lambda: self._report(planned, complete=False),
         )
-        planned = Planned(known, machine, fleet, event_loop, samples, imported, facts)
+        planned = Planned(known, machine, fleet, event_loop, samples, imported, facts, stored)
         return planned
 
     def _stored_timings(self, project: str) -> dict[str, str]:
@@ -453,6 +504,40 @@ class RunLifecycle:
         except StoreUnavailable as error:
             self._services.report(Warned(f"planned without the timings of earlier runs: {error}"))
             return {}
+
+    def _last_failures(self, stored: dict[str, str], project: str) -> LastFailures:
+        """What is remembered; nothing if it is not signed by the pool, which is said."""
+        if last_failures.KEY not in stored:
+            return LastFailures()
+        try:
+            return self._services.pool_door.unseal(
+                LastFailures, stored[last_failures.KEY], project, last_failures.KEY
+            )
+        except Untrusted as error:
+            self._services.report(Warned(f"what failed last time is ignored, as it {error}"))
+            return LastFailures()
+
+    def _urgent(self, manifest: Manifest, stored: dict[str, str], project: str) -> set[int]:
+        """Indices of what is to run before all else."""
+        settings = self._services.settings
+        urgent: set[int] = set()
+        if settings.failed_first:
+            failed = set(self._last_failures(stored, project).tests)
+            urgent = {entry.index for entry in manifest if entry.id in failed}
+            self._services.report(
+                Notice(f"first the {plural(len(urgent), 'test')} that failed last time")
+            )
+        if settings.changed_first is not None:
+            files = self._services.changed_files(settings.changed_first)
+            changed = {entry.index for entry in manifest if entry.file in files}
+            self._services.report(
+                Notice(
+                    f"first the {plural(len(changed), 'test')} of files that differ from"
+                    f" {settings.changed_first}"
+                )
+            )
+            urgent |= changed
+        return urgent
 
     def _order_facts(
         self,
@@ -579,12 +664,35 @@ class RunLifecycle:
             facts = order_memory.sealed(
                 self._learned_of_order(planned), self._services.pool_door, project
             )
+            new |= self._learned_of_building(planned)
             encoded = {name: timings.encode(sample) for name, sample in new.items()}
+            failed = last_failures.learn(
+                self._last_failures(planned.stored, project), machine.verdicts.values()
+            )
+            facts[last_failures.KEY] = self._services.pool_door.seal(
+                failed, project, last_failures.KEY
+            )
             self._services.timings(project).save({**encoded, **facts})
         except InfrastructureError as error:
             self._services.report(Warned(f"timings were not saved: {error}"))
         for line in self._services.timing_files.write(after):
             self._services.report(Warned(f"timings were not written: {line}"))
+
+    def _learned_of_building(self, planned: Planned) -> dict[str, timings.Sample]:
+        """How long the templates took, if they were built now."""
+        seconds = planned.event_loop.worker_reports.databases.build_seconds
+        known = planned.samples.get(timings.TEMPLATES)
+        return {timings.TEMPLATES: timings.fold(known, seconds)} if seconds else {}
+
+    def _save_build_seconds(self, planned: Planned) -> None:
+        project = project_name(planned.known.snapshot.request)
+        learned = self._learned_of_building(planned)
+        try:
+            self._services.timings(project).save(
+                {name: timings.encode(sample) for name, sample in learned.items()}
+            )
+        except InfrastructureError as error:
+            self._services.report(Warned(f"timings were not saved: {error}"))
 
     def _learned_of_order(self, planned: Planned) -> dict[str, OrderFact]:
         doubts, verdicts = planned.machine.doubts, planned.machine.verdicts.values()
@@ -599,6 +707,16 @@ class RunLifecycle:
         """Seconds since the run began, those under an earlier dispatcher included."""
         return round(self._before + self._services.clock() - self._started, 3)
 
+    def _database_use(self, planned: Planned) -> dict[str, Any]:
+        known = planned.samples.get(timings.TEMPLATES)
+        use = planned.event_loop.worker_reports.databases
+        return use.to_dict(known.seconds if known else 0.0)
+
+    def _first_failure(self, planned: Planned) -> dict[str, float]:
+        """Seconds from the run's beginning to its first failure, if there was one."""
+        at = planned.event_loop.first_failure
+        return {"first_failure": round(self._before + at - self._started, 3)} if at else {}
+
     def _report(self, planned: Planned, *, complete: bool) -> RunReport:
         machine, known = planned.machine, planned.known
         manifest = machine.manifest
@@ -612,7 +730,7 @@ class RunLifecycle:
             ),
             fixtures=machine.fixture_verdicts(),
             exit_code=machine.exit_code() if complete else 7,
-            seconds={**self._seconds, "wall": self._wall()},
+            seconds={**self._seconds, **self._first_failure(planned), "wall": self._wall()},
             slots=tuple(
                 {
                     "worker": worker,
@@ -627,7 +745,7 @@ class RunLifecycle:
             note=machine.note,
             properties=facts,
             complete=complete,
-            databases=planned.event_loop.worker_reports.databases.to_dict(),
+            databases=self._database_use(planned),
             leaks=tuple(machine.leaks.found),
             bisection=bisect.answer(machine, known.collected, known.snapshot.request.arguments),
         )

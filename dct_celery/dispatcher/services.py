@@ -76,6 +76,8 @@ class DispatcherServices:
     hint: Callable[[str], str] = lambda text: ""
     #: Files of timings that the settings name.
     timing_files: TimingFiles = field(default_factory=TimingFiles)
+    #: Paths below the root of the code that differ from this git commit. Raises ConfigError.
+    changed_files: Callable[[str], Collection[str]] = lambda commit: ()
     #: Starts a worker on this machine and returns its number of slots; None if not wanted.
     fall_back: Callable[[], int] | None = None
 

@@ -44,9 +44,10 @@ OLDER = {
     "--export-timings-csv": "--dct-export-timings-csv",
     "--test-timeout": "--dct-test-timeout",
     "--timeout": "--dct-timeout",
-    # A worker of that time ran from the beginning of the run to its end.
-    "--worker-timeout": "--dct-timeout",
+    "--worker-timeout": "--dct-worker-timeout",
 }
+#: An option of the older ones that nothing corresponds to.
+WITHOUT_EFFECT = "--dct-worker-timeout"
 #: Those of them that were given, and that nobody else has.
 GIVEN = pytest.StashKey[Mapping[str, str]]()
 
@@ -69,6 +70,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     for flag, (name, metavar, text) in VALUES.items():
         group.addoption(flag, dest=f"dct_{name}", metavar=metavar, default=None, help=text)
+    group.addoption(
+        WITHOUT_EFFECT,
+        metavar="SECONDS",
+        default=None,
+        help="Has no effect: a slot takes tests for as long as the run lasts, see --dct-timeout",
+    )
     parser.addini(
         "dct_once",
         "Fixtures of scope session that distributed runs set up once on each host (dct)",
@@ -94,10 +101,6 @@ def pytest_load_initial_conftests(
     free = {word: ours for word, ours in older.items() if _is_free(word, parser)}
     if CONCURRENT not in free:
         free.pop(WORKERS, None)
-    if len(set(free.values())) < len(free):
-        raise pytest.UsageError(
-            "--timeout and --worker-timeout are both the time that the run may take; give one"
-        )
     translated = in_our_words(args, free)
     if _asks_for_dct(translated):
         args[:] = translated
@@ -148,6 +151,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     """Takes the place of the run loop, if that is wanted and there is something to run."""
     option: Any = config.option
     if not (option.dct or option.dct_concurrent) or hasattr(config, "workerinput"):
+        return
+    if os.environ.get("DCT_IN_SEQUENCE"):  # of dct run --fallback sequential
         return
     from dct_celery.pytest_plugin.session import install
 

@@ -26,7 +26,7 @@ from dct_celery.errors import (
     NothingSelected,
     UsageError,
 )
-from dct_celery.pytest_plugin import GIVEN, VALUES, in_our_words
+from dct_celery.pytest_plugin import GIVEN, VALUES, WITHOUT_EFFECT, in_our_words
 from dct_celery.pytest_plugin.coverage import Coverage
 from dct_celery.pytest_plugin.interrupts import Interrupts
 from dct_celery.pytest_plugin.node import Node
@@ -52,6 +52,9 @@ def install(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "--pdb and --trace need the terminal, which tests on slots do not have; leave out --dct"
         )
+    if origin := _in_sequence(config):
+        config.pluginmanager.register(InSequence(origin), "dct-in-sequence")
+        return
     replaced = _take_place_of_xdist(config)
     config.pluginmanager.register(DispatcherSession(config, replaced), "dct-session")
 
@@ -73,6 +76,26 @@ def _take_place_of_xdist(config: pytest.Config) -> str:
     return asked
 
 
+def _in_sequence(config: pytest.Config) -> str:
+    """The setting that says so; empty if none does. Raises pytest.UsageError."""
+    try:
+        settings, origins = api.load_with_origins(config.invocation_params.dir, backend="pytest")
+    except DctError as error:
+        raise pytest.UsageError(_told(error)) from error
+    return origins["sequential"] if settings.sequential else ""
+
+
+class InSequence:
+    """The session stays pytest's own, and says so."""
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+
+    @pytest.hookimpl
+    def pytest_report_header(self) -> str:
+        return f"dct: the tests run in sequence, not distributed: {self._origin} says so"
+
+
 class DispatcherSession:
     """In place of pytest's collection and run loop."""
 
@@ -86,10 +109,14 @@ class DispatcherSession:
         self._exit = 0
 
     @pytest.hookimpl
-    def pytest_report_header(self) -> str | None:
-        if not self._replaced:
-            return None
-        return f"dct: takes the place of xdist ({self._replaced})"
+    def pytest_report_header(self) -> list[str]:
+        notes = [f"takes the place of xdist ({self._replaced})"] if self._replaced else []
+        if self._config.getoption("dct_worker_timeout", None) is not None:
+            notes.append(
+                "--worker-timeout has no effect: a slot takes tests for as long as the run lasts;"
+                " --timeout limits the run, --test-timeout each test"
+            )
+        return [f"dct: {note}" for note in notes]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool:
@@ -261,7 +288,7 @@ def own_words(args: Sequence[str]) -> tuple[str, ...]:
         name, equals, _ = word.partition("=")
         if name in ("--dct", "--dct-concurrent"):
             continue
-        if name in VALUES:
+        if name in (*VALUES, WITHOUT_EFFECT):
             if not equals:
                 next(words, None)
             continue

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from dct_celery.core import codec
 from dct_celery.core.text import one_line
-from dct_celery.errors import ConfigError, ProtocolError
+from dct_celery.errors import ConfigError, NameRefused, ProtocolError
 
 #: Words that mean production anywhere in a name. Not "master", "main", "product": too many innocent
 #: names have them.
@@ -141,7 +141,8 @@ def check(
         _refuse_host(one, deny_hosts, addresses)
         _refuse_pinned(one)
         if rule := _production(one, allow, deny):
-            raise ConfigError(f"database {one.alias!r}: {_says(one, rule)}; {_fix(one, rule)}")
+            refusal = ConfigError if rule.startswith("--") else NameRefused
+            raise refusal(f"database {one.alias!r}: {_says(one, rule)}; {_fix(one, rule)}")
     for other in configured:
         if not other.used and (rule := _production(other, allow, deny)):
             _refuse_neighbour(other, rule, used)
@@ -309,7 +310,8 @@ def _refuse_neighbour(other: Configured, rule: str, used: Iterable[Configured]) 
     for one in used:
         if one.server == other.server and one.vendor != "sqlite":
             lack = " has no TEST settings and" if not one.test else ""
-            raise ConfigError(
+            refusal = ConfigError if rule.startswith("--") else NameRefused
+            raise refusal(
                 f"database {one.alias!r}{lack} shares the server {one.where} with {other.alias!r},"
                 f" of which {_says(other, rule)}; point HOST of {one.alias!r} at a test server in"
                 f" the settings that tests use, or {_excuse(other, rule)}"

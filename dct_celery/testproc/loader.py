@@ -37,6 +37,7 @@ from dct_celery.testproc.isolation.lifetime import (
 )
 from dct_celery.testproc.isolation.orphans import Orphans
 from dct_celery.wire import messages
+from dct_celery.wire.process import LOADER_TMPDIR
 
 #: Bound at import, as tests patch it: a fork that returned from `_become` would act as the loader.
 _exit = os._exit
@@ -211,7 +212,7 @@ class ForkingLoader(Loader):
         """In the fork: drops everything of the loader, then serves the slot. Never returns."""
         status = 1
         try:
-            enter_slot(order, path, parent, self._load.root, self._load.temporary)
+            order = enter_slot(order, path, parent, self._load.root, self._load.temporary)
             signal.set_wakeup_fd(-1)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._old_mask)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -249,8 +250,8 @@ def with_tree(order: messages.ForkOrder, why_not: str) -> messages.ForkOrder:
 
 def enter_slot(
     order: messages.ForkOrder, path: str, parent: int, root: str, temporary: str = ""
-) -> None:
-    """What a test process does first.
+) -> messages.ForkOrder:
+    """What a test process does first. Returns the order as it is to be obeyed from then on.
 
     `path`: of the order; `parent`: pid of the loader; `root`: top of the tree; `temporary`: of the
     loader, if what lies there has come along.
@@ -263,6 +264,12 @@ def enter_slot(
     ForkMark(path).carry()
     if order.layer:
         private_tree.enter(root, order.layer, temporary)
+        if temporary:
+            # The path that the project's imports have seen, since no other process sees what lies
+            # there: tests compare the two.
+            own = {"TMPDIR": os.path.join(temporary, LOADER_TMPDIR)}
+            return replace(order, environment={**order.environment, **own})
+    return order
 
 
 def variables_of(order: messages.ForkOrder, environ: Mapping[str, str]) -> dict[str, str]:

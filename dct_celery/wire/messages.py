@@ -111,7 +111,7 @@ class Load(Message):
     environment_key: str = ""
     #: Path of the ForkOrder of a slot: serve it instead of forking. From a loader that cannot fork.
     fork_order: str = ""
-    #: TMPDIR of the loader; each fork has what lies there for itself.
+    #: Folder that has the loader's TMPDIR; each fork has what lies there for itself.
     temporary: str = ""
     #: Digest of the manifest that this suite must have (with `fork_order`).
     digest: str = ""

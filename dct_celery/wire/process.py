@@ -10,3 +10,5 @@ STACKS_SIGNAL = 41
 MARK = "_DCT_FORK"
 #: Variable with the temporary folder of the machine, in processes that have one of their own.
 MACHINE_TMPDIR = "_DCT_TMPDIR"
+#: Name of the loader's TMPDIR in the folder that each fork has for itself.
+LOADER_TMPDIR = "t"

@@ -135,7 +135,7 @@ def test_a_flaky_test_is_called_flaky_once_it_gave_both_verdicts(
     finished = bisect(busy_fleet, project, id_, "F.test_is_flaky")
     # Then
     assert finished.code == 0, finished
-    assert f"{FLAKY}: it failed and passed after the same classes" in finished.out
+    assert f"{FLAKY}: it failed and passed after the same tests" in finished.out
 
 
 def test_a_death_after_a_polluter_is_found(busy_fleet: Fleet, project: Path) -> None:

@@ -47,6 +47,7 @@ _IMPORTED = """
             shutil.rmtree(NAMED)
             os.remove(os.path.join(MADE, "index"))
         def write(self):
+            self.assertEqual(os.path.dirname(NAMED), tempfile.gettempdir())
             for folder in (MADE, NAMED):
                 with open(os.path.join(folder, "index"), "x") as file:
                     file.write("x")
@@ -94,7 +95,7 @@ def test_slots_of_one_worker_do_not_meet_in_the_tree(fleet: Fleet, place: Path) 
     assert not list(worker.folder.glob("trees/*/tree/media"))
 
 
-def test_slots_of_one_worker_do_not_meet_in_temporary_folders_of_an_import(
+def test_slots_of_one_worker_do_not_meet_in_temporary_folders_and_know_them_by_the_imports_path(
     fleet: Fleet, place: Path
 ) -> None:
     # Given

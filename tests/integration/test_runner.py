@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -14,8 +15,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from dct_celery import runner
-from dct_celery.runner import ConcurrentTestRunner, consumed
+from dct_celery.runner import ConcurrentTestRunner, command_line
+from dct_celery.runner.command_line import consumed
 
 SAMPLE = Path(__file__).parents[1] / "sample_project"
 RUNNER = "dct_celery.runner.ConcurrentTestRunner"
@@ -222,7 +223,6 @@ def test_a_signal_to_manage_py_alone_ends_the_run_with_2(with_test_runner: Path)
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("--parallel", "4"), "give --local 4"),
         (("--pdb",), "django.test.runner.DiscoverRunner --pdb"),
     ],
 )
@@ -273,7 +273,12 @@ class OwnRunner(ConcurrentTestRunner):
         ),
         ("--debug-mode --no-faulthandler", "--extra=--debug-mode --extra=--no-faulthandler"),
         ("--shard 2 --dry a", "--extra=--shard=2 --extra=--dry -- a"),
-        ("--keepdb --noinput --parallel 1", ""),
+        ("--keepdb --noinput", "--keepdb"),
+        ("--parallel 3", "--parallel=3"),
+        ("-x -n 3 --runner a.B", "--testrunner=a.B --parallel=3 --failfast"),
+        ("--junit-xml j.xml", "--junit-xml=j.xml"),
+        ("--junit-xml j.xml --junitxml j.xml", "--junit-xml=j.xml"),
+        ("--fallback none --timeout 9", "--fallback=none --timeout=9"),
         ("--settings shop.ci", "--settings=shop.ci"),
     ],
 )
@@ -281,18 +286,19 @@ def test_every_option_of_the_test_command_has_its_argument(
     arguments: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Given: what Django's test command makes of the arguments
-    monkeypatch.setattr(runner, "_command", lambda: ["--command=a.py test"])
-    monkeypatch.setattr(runner, "_measured", lambda: False)  # of pytest's own process
+    monkeypatch.setattr(command_line, "_command", lambda: ["--command=a.py test"])
     parser = argparse.ArgumentParser()
     parser.add_argument("labels", nargs="*")
     parser.add_argument("-v", "--verbosity", type=int, default=1)
     parser.add_argument("--noinput", action="store_false", dest="interactive")
     parser.add_argument("--settings")
+    parser.add_argument("--no-color", action="store_true")
     OwnRunner.add_arguments(parser)
     options = vars(parser.parse_args(arguments.split()))
     labels = options.pop("labels")
     # When
-    argv = runner.command_line(OwnRunner, OwnRunner(**options).given, labels)
+    given = command_line.one_spelling(OwnRunner(**options).given)
+    argv = command_line.command_line(OwnRunner, given, labels)
     # Then
     assert argv == ["run", "--backend=django", "--command=a.py test", *expected.split()]
 
@@ -336,8 +342,201 @@ def test_a_refused_command_replaces_the_report_of_an_earlier_one(tmp_path: Path)
     report = tmp_path / "junit.xml"
     report.write_text("<testsuites/>")
     # When
-    done = manage("--testrunner", RUNNER, "--parallel", "4", "--junitxml", str(report))
+    done = manage("--testrunner", RUNNER, "--pdb", "--junitxml", str(report))
     # Then
     assert done.returncode == 4, done.stdout + done.stderr
     (error,) = ElementTree.parse(report).iter("error")
-    assert "--parallel is not for this runner" in error.get("message", "")
+    assert "--pdb cannot work on slots" in error.get("message", "")
+
+
+# -- without configuration ----------------------------------------------------------------
+
+
+def test_without_a_store_the_tests_run_on_this_machine_and_a_line_says_so(
+    with_test_runner: Path,
+) -> None:
+    # When
+    done = manage("--parallel", "1", "tests.Where.test_process", cwd=with_test_runner)
+    # Then
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (
+        "dct: no store is configured, so the tests run on 1 slot of this machine; for a fleet set"
+        " DCT_STORE, --store or [tool.dct] store"
+    ) in done.stderr.splitlines()
+    assert "Ran 1 test" in done.stdout
+
+
+def settings_file(folder: Path, text: str) -> None:
+    with (folder / "own_settings.py").open("a") as file:
+        file.write(text)
+
+
+def test_what_the_django_settings_say_counts_unless_something_else_does(
+    with_test_runner: Path,
+) -> None:
+    # Given
+    settings_file(
+        with_test_runner,
+        "CONCURRENT_TEST_CONFIG = {'WORKERS': 1, 'JUNIT_XML': 'j.xml', 'WORKER_TIMEOUT': 120}\n",
+    )
+    # When
+    done = manage("--json", "r.json", "tests.Where.test_process", cwd=with_test_runner)
+    # Then
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (with_test_runner / "j.xml").is_file()
+    assert (with_test_runner / "r.json").is_file()
+    first, second = done.stderr.splitlines()
+    assert first.startswith("dct: note: CONCURRENT_TEST_CONFIG['WORKER_TIMEOUT'] has no effect")
+    assert "on 1 slot of this machine" in second
+
+
+@pytest.mark.parametrize(
+    ("table", "arguments", "line"),
+    [
+        (
+            "{'WORKRS': 4}",
+            (),
+            "CONCURRENT_TEST_CONFIG['WORKRS']: unknown setting; did you mean 'WORKERS'?",
+        ),
+        (
+            "{'TIMEOUT': 'soon'}",
+            (),
+            "CONCURRENT_TEST_CONFIG['TIMEOUT']: 'soon' is not valid; give a number of seconds, at"
+            " least 0.1",
+        ),
+        (
+            "{'WORKERS': 4, 'PARALLEL': 2}",
+            (),
+            "CONCURRENT_TEST_CONFIG['WORKERS'] and CONCURRENT_TEST_CONFIG['PARALLEL'] mean the same"
+            " setting and differ; remove one",
+        ),
+        (
+            "4",
+            (),
+            "CONCURRENT_TEST_CONFIG in the Django settings is no dict; write CONCURRENT_TEST_CONFIG"
+            " = {'PARALLEL': 4}",
+        ),
+        ("{}", ("-n", "2", "--parallel", "3"), "--parallel 3 and -n 2 mean the same and differ;"),
+        ("{}", ("--parallel", "0"), "--parallel: 0 is not valid; give a whole number, at least 1"),
+        ("{}", ("--timeout", "soon"), "--timeout: 'soon' is not valid; give a number of seconds"),
+    ],
+)
+def test_nonsense_is_one_line_that_names_its_place(
+    with_test_runner: Path, table: str, arguments: tuple[str, ...], line: str
+) -> None:
+    # Given
+    settings_file(with_test_runner, f"CONCURRENT_TEST_CONFIG = {table}\n")
+    # When
+    done = manage(*arguments, cwd=with_test_runner)
+    # Then
+    assert done.returncode == 4
+    (said,) = done.stderr.splitlines()
+    assert said.startswith(f"dct: error: {line}")
+
+
+# -- in sequence ---------------------------------------------------------------------------
+
+
+def test_tests_that_are_not_to_be_concurrent_run_in_sequence_which_is_said(
+    with_test_runner: Path,
+) -> None:
+    # Given
+    words = ("tests.Where.test_false", "--parallel", "2")
+    # When
+    done = manage(*words, cwd=with_test_runner, DJANGO_ENABLE_CONCURRENT="False")
+    # Then
+    assert done.returncode == 1
+    assert "FAILED (failures=1)" in done.stderr
+    first, *_, last = done.stderr.splitlines()
+    assert first == (
+        "dct: the tests run in sequence, not distributed: DJANGO_ENABLE_CONCURRENT says so"
+    )
+    assert last == "dct: the tests ran in sequence: DJANGO_ENABLE_CONCURRENT says so"
+
+
+def strange_vendor(folder: Path) -> None:
+    """The project's database is of a vendor that nobody can clone."""
+    backend = folder / "strange" / "base.py"
+    backend.parent.mkdir()
+    (folder / "strange" / "__init__.py").touch()
+    backend.write_text(
+        "from django.db.backends.sqlite3 import base\n\n\n"
+        "class DatabaseWrapper(base.DatabaseWrapper):\n    vendor = 'strange'\n"
+    )
+    settings_file(
+        folder,
+        "DATABASES = {'default': {'ENGINE': 'strange', 'NAME': ':memory:'}}\nUSE_TZ = True\n",
+    )
+    (folder / "tests.py").write_text(
+        "from django.db import connection\nfrom django.test import TestCase\n\n\n"
+        "class Rows(TestCase):\n"
+        "    def test_one(self):\n"
+        "        with connection.cursor() as cursor:\n"
+        "            cursor.execute('SELECT 1')\n"
+    )
+
+
+def test_a_database_that_cannot_be_cloned_is_tested_in_sequence_which_is_said(
+    with_test_runner: Path,
+) -> None:
+    # Given
+    strange_vendor(with_test_runner)
+    (with_test_runner / "j.xml").write_text("<testsuites/>")
+    # When
+    done = manage("--junitxml", "j.xml", "tests.Rows", cwd=with_test_runner)
+    # Then
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Ran 1 test" in done.stderr
+    why = "database 'default' is of vendor 'strange', which cannot be cloned"
+    lines = [line for line in done.stderr.splitlines() if why in line]
+    assert lines[0].startswith(f"dct: the tests run in sequence, not distributed: {why}")
+    assert lines[-1].startswith(f"dct: the tests ran in sequence (exit code 0): {why}")
+    (error,) = ElementTree.parse(with_test_runner / "j.xml").iter("error")
+    assert "the tests ran in sequence, and their results are in the output alone" in error.get(
+        "message", ""
+    )
+
+
+def test_without_a_fall_back_it_ends_the_run(with_test_runner: Path) -> None:
+    # Given
+    strange_vendor(with_test_runner)
+    # When
+    done = manage("--fallback", "none", "tests.Rows", cwd=with_test_runner)
+    # Then
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "dct: error: database 'default' is of vendor 'strange'" in done.stderr
+
+
+# -- from the project's own code -------------------------------------------------------------
+
+
+def test_a_runner_that_code_makes_and_calls_has_its_report_afterwards(
+    with_test_runner: Path,
+) -> None:
+    # Given
+    (with_test_runner / "check.py").write_text(
+        "import os, json\n"
+        "os.environ['DJANGO_SETTINGS_MODULE'] = 'own_settings'\n"
+        "import django\ndjango.setup()\n"
+        "from dct_celery.runner import ConcurrentTestRunner\n"
+        "runner = ConcurrentTestRunner(junitxml='j.xml', parallel=1, timeout=60, verbosity=0)\n"
+        "failures = runner.run_tests(['tests'])\n"
+        "summary = runner.prometheus_metrics.get_metrics_summary()\n"
+        "print(json.dumps([failures, runner.report['totals']['tests'], summary]))\n"
+    )
+    # When
+    done = subprocess.run(
+        [sys.executable, "check.py", "--fast"],
+        cwd=with_test_runner,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    # Then
+    assert done.returncode == 0, done.stdout + done.stderr
+    failures, count, summary = json.loads(done.stdout.splitlines()[-1])
+    assert (failures, count) == (1, 2)
+    assert 0 < summary["test_duration_avg"] <= summary["test_duration_p95"]
+    assert summary["worker_duration_avg"] > 0
+    assert (with_test_runner / "j.xml").is_file()

@@ -57,6 +57,7 @@ class Run:
     #: Seconds per chunk; the tiny default puts every class into a chunk of its own.
     chunk_seconds: float = 0.001
     min_chunk_seconds: float = 0.001
+    most_slots: int | None = None
     machine: RunMachine = field(init=False)
     effects: list[ev.Effect] = field(default_factory=list)
     fence: int = 0
@@ -67,7 +68,9 @@ class Run:
             chunk_seconds=self.chunk_seconds,
             min_chunk_seconds=self.min_chunk_seconds,
         )
-        self.machine = RunMachine(self.manifest, planner, maxfail=self.maxfail)
+        self.machine = RunMachine(
+            self.manifest, planner, maxfail=self.maxfail, most_slots=self.most_slots
+        )
         self.send(ev.SlotsChanged(self.slots, self.slots))
 
     def send(self, event: ev.Event) -> list[ev.Effect]:

@@ -483,6 +483,82 @@ class TestDatabases:
         assert settings_of(tmp_path).test_timeout is None
 
 
+class TestOtherNames:
+    """Variables of django-concurrent-test."""
+
+    @pytest.mark.parametrize(
+        ("variable", "text", "name", "value"),
+        [
+            ("DJANGO_TEST_WORKERS", "4", "parallel", 4),
+            ("DJANGO_TEST_WORKERS", "auto", "parallel", "auto"),
+            ("DJANGO_TEST_TIMEOUT", "300", "timeout", 300.0),
+            ("DJANGO_TEST_TIMEOUT_PER_TEST", "30", "test_timeout", 30.0),
+            ("DJANGO_TEST_MAX_RETRIES", "5", "database_retries", 5),
+            ("DJANGO_TEST_RETRY_DELAY", "0.5", "retry_delay", 0.5),
+            ("DJANGO_TEST_TEMPLATE_CACHE", "False", "create_db", True),
+            ("DJANGO_TEST_TEMPLATE_CACHE", "True", "create_db", False),
+            ("DJANGO_ENABLE_CONCURRENT", "False", "sequential", True),
+            ("DJANGO_ENABLE_CONCURRENT", "True", "sequential", False),
+        ],
+    )
+    def test_a_variable_of_another_name_is_taken_and_named_as_the_origin(
+        self, tmp_path: Path, variable: str, text: str, name: str, value: object
+    ) -> None:
+        # When
+        settings, origins = load({}, env={variable: text}, cwd=tmp_path)
+        # Then
+        assert getattr(settings, name) == value
+        assert origins[name] == variable
+
+    def test_our_own_variable_and_a_flag_win_over_it(self, tmp_path: Path) -> None:
+        # Given
+        env = {"DCT_PARALLEL": "4", "DJANGO_TEST_WORKERS": "4"}
+        # When
+        by_variable = load({}, env=env, cwd=tmp_path)
+        by_flag = load({"parallel": "2"}, env=env, cwd=tmp_path)
+        # Then
+        assert by_variable[1]["parallel"] == "DCT_PARALLEL"
+        assert by_flag[0].parallel == 2
+
+    def test_two_variables_of_one_setting_that_differ_are_refused(self, tmp_path: Path) -> None:
+        assert refusal(tmp_path, DCT_TEST_TIMEOUT="30", DJANGO_TEST_TIMEOUT_PER_TEST="60") == (
+            "DCT_TEST_TIMEOUT='30' and DJANGO_TEST_TIMEOUT_PER_TEST='60' mean the same setting and"
+            " differ; unset one of them"
+        )
+        assert "DJANGO_TEST_TEMPLATE_CACHE='True' mean the same" in refusal(
+            tmp_path, DCT_CREATE_DB="1", DJANGO_TEST_TEMPLATE_CACHE="True"
+        )
+
+    def test_nonsense_names_the_variable(self, tmp_path: Path) -> None:
+        assert refusal(tmp_path, DJANGO_ENABLE_CONCURRENT="perhaps") == (
+            "DJANGO_ENABLE_CONCURRENT: 'perhaps' is not valid; give true or false"
+        )
+        assert refusal(tmp_path, DJANGO_TEST_WORKERS="0").startswith("DJANGO_TEST_WORKERS: '0'")
+
+
+class TestProject:
+    """What the project's own settings say."""
+
+    def test_it_counts_where_nothing_else_does(self, tmp_path: Path) -> None:
+        # Given
+        write_toml(tmp_path, "pool = 'ci'")
+        project: dict[str, tuple[object, str]] = {
+            "pool": ("nightly", "C['POOL']"),
+            "timeout": (300, "C['TIMEOUT']"),
+        }
+        # When
+        settings, origins = load({}, env={}, cwd=tmp_path, project=project)
+        # Then
+        assert (settings.pool, settings.timeout) == ("ci", 300.0)
+        assert origins["timeout"] == "C['TIMEOUT']"
+
+    def test_a_bad_value_names_its_place(self, tmp_path: Path) -> None:
+        with pytest.raises(
+            ConfigError, match=r"^C\['TIMEOUT'\]: 'soon' is not valid; give a number"
+        ):
+            load({}, env={}, cwd=tmp_path, project={"timeout": ("soon", "C['TIMEOUT']")})
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("flags", "start", "fix"),
@@ -617,7 +693,7 @@ class TestTable:
         assert {o.name for o in OPTIONS if not o.flags} == {
             "work_dir", "checkout", "worker_python", "private_tree", "lease_seconds",
             "drain_seconds", "templates_kept", "templates_megabytes", "keep_days", "clones_at_once",
-            "max_operations", "health_check_seconds",
+            "max_operations", "health_check_seconds", "database_retries", "retry_delay", "warm",
         }  # fmt: skip
 
     def test_no_flag_is_used_twice(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dct_celery.core.databases.vendors import require_supported
 from dct_celery.errors import DatabaseUnfit
 from dct_celery.ports import DatabasePolicy, DatabaseServer, DatabaseSpec
 
@@ -15,10 +16,12 @@ def server_for(
 ) -> DatabaseServer:
     """The adapter for the spec's vendor; `folder` is where SQLite's files go.
 
-    Raises DatabaseUnfit for a vendor that cannot be cloned, or whose driver is not installed.
+    Raises UnsupportedDatabase for a vendor that cannot be cloned, DatabaseUnfit for one whose
+    driver is not installed.
     """
+    require_supported(spec.alias, spec.vendor)
     try:
-        server = _server(spec, folder, policy)
+        return _server(spec, folder, policy)
     except ImportError as error:
         raise DatabaseUnfit(
             f"database {spec.alias!r} is of vendor {spec.vendor!r}, "
@@ -27,16 +30,9 @@ def server_for(
             f"'dct_celery[{'postgres' if spec.vendor == 'postgresql' else spec.vendor}]' for the "
             "worker"
         ) from error
-    if server is None:
-        raise DatabaseUnfit(
-            f"database {spec.alias!r} is of vendor {spec.vendor!r}, which cannot be cloned; "
-            "PostgreSQL, MySQL, MariaDB and SQLite can: "
-            "run this project in sequence with `manage.py test`"
-        )
-    return server
 
 
-def _server(spec: DatabaseSpec, folder: Path, policy: DatabasePolicy) -> DatabaseServer | None:
+def _server(spec: DatabaseSpec, folder: Path, policy: DatabasePolicy) -> DatabaseServer:
     if spec.vendor == "postgresql":
         from dct_celery.adapters.databases.postgres.server import PostgresServer
 
@@ -45,8 +41,6 @@ def _server(spec: DatabaseSpec, folder: Path, policy: DatabasePolicy) -> Databas
         from dct_celery.adapters.databases.mysql.server import MysqlServer
 
         return MysqlServer(spec, policy)
-    if spec.vendor == "sqlite":
-        from dct_celery.adapters.databases.sqlite.server import SqliteFolder
+    from dct_celery.adapters.databases.sqlite.server import SqliteFolder
 
-        return SqliteFolder(folder)
-    return None
+    return SqliteFolder(folder)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dct_celery.adapters.embedded.child import can_enter
-from dct_celery.errors import InfrastructureError
+from dct_celery.errors import InfrastructureError, NoLocalServer
 
 #: The oldest server that has every command of our scripts.
 OLDEST_REDIS = (6, 2)
@@ -37,7 +37,7 @@ class PostgresBinaries:
 def find_valkey(environ: Mapping[str, str] = os.environ) -> Path:
     """The valkey-server or redis-server to start.
 
-    Raises InfrastructureError when there is none from 6.2 on.
+    Raises NoLocalServer when there is none from 6.2 on.
     """
     for name in ("valkey-server", "redis-server"):
         found = shutil.which(name, path=environ.get("PATH"))
@@ -52,9 +52,7 @@ def find_valkey(environ: Mapping[str, str] = os.environ) -> Path:
     for candidate in (folder / f"linux-{machine}", folder / f"darwin-{platform.machine()}"):
         if (candidate / "valkey-server").is_file():
             return candidate / "valkey-server"
-    raise InfrastructureError(
-        f"no Valkey or Redis server from 6.2 on is installed: {_FIX} redis-server"
-    )
+    raise NoLocalServer(f"no Valkey or Redis server from 6.2 on is installed: {_FIX} redis-server")
 
 
 def find_postgres(environ: Mapping[str, str] = os.environ) -> PostgresBinaries:

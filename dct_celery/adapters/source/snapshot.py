@@ -88,6 +88,33 @@ def find_root(directory: Path) -> Path:
     return directory
 
 
+def changed_files(root: Path, commit: str) -> frozenset[str]:
+    """Paths relative to the root of what differs from the commit, and of what git does not know.
+    Raises ConfigError where there is no such commit, or no git.
+    """
+    asked = (
+        ("diff", "--name-only", "-z", "--relative", "--end-of-options", commit, "--"),
+        ("ls-files", "--others", "--exclude-standard", "-z"),
+    )
+    found: set[str] = set()
+    for words in asked:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(root), *words],
+                env=git_environment(), capture_output=True, check=False,
+            )  # fmt: skip
+        except FileNotFoundError:
+            raise ConfigError("--changed-first needs git, which is not installed") from None
+        if done.returncode:
+            said = done.stderr.decode(errors="replace").strip().partition("\n")[0]
+            raise ConfigError(
+                f"--changed-first: git cannot compare {root} with {commit!r} ({said}); name a"
+                " commit, branch or tag that this checkout has"
+            )
+        found.update(os.fsdecode(path) for path in done.stdout.split(b"\0") if path)
+    return frozenset(found)
+
+
 def take(root: Path, selection: Selection | None = None, *, git_modes: bool = False) -> Snapshot:
     """Hashes every file of the tree.
 

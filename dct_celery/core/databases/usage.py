@@ -43,12 +43,28 @@ class DatabaseUse:
         """A worker is ready: where its templates came from, and the seconds of each step."""
         self.workers[worker] = {"templates": templates, "seconds": dict(steps)}
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values; empty when no database was used."""
+    @property
+    def build_seconds(self) -> float:
+        """What building the templates took; 0 if nobody has built any."""
+        return max(
+            (
+                float(how["seconds"].get("templates", 0.0))
+                for how in self.workers.values()
+                if how["templates"] == "built"
+            ),
+            default=0.0,
+        )
+
+    def to_dict(self, known_build_seconds: float = 0.0) -> dict[str, Any]:
+        """Plain values; empty when no database was used. `known_build_seconds`: what building the
+        templates took earlier.
+        """
         if not self.sums and not self.workers:
             return {}
+        saved = 0.0 if self.build_seconds or not self.workers else known_build_seconds
         counts = {name: int(self.sums.get(name, 0)) for name in COUNTS}
         seconds = {name: round(self.sums.get(name, 0.0), 4) for name in SECONDS}
+        seconds["saved_seconds"] = round(saved, 4)
         return {**counts, **seconds, "workers": self.workers}
 
 

@@ -1,17 +1,18 @@
 """The plan: which entries must stay together (atoms), and which of them go out next (chunks).
 
-Chunks go out in canonical order, because tests may depend on it (I13). Only atoms that would
-stretch the end of the run if they waited for their turn go first, longest first. Guided
-self-scheduling: slots ask when they are idle, and a chunk is half the fair share of what is left,
-but never long. So chunks shrink towards the end, and slots that join late find work. Nothing here
-knows slots by name, the clock or chance: the same questions in the same order give the same chunks.
+Chunks go out in canonical order, because tests may depend on it (I13). Only atoms that are wanted
+early, and then those that would stretch the end of the run if they waited for their turn, go first.
+Guided self-scheduling: slots ask when they are idle, and a chunk is half the fair share of what is
+left, but never long. So chunks shrink towards the end, and slots that join late find work. Nothing
+here knows slots by name, the clock or chance: the same questions in the same order give the same
+chunks.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -166,10 +167,11 @@ class Planner:
         separate_failures: bool = False,
         together: bool = False,
         probes_only: bool = False,
+        urgent: Collection[int] = (),
     ) -> None:
         """`chunk_seconds`: None for CHUNK_SECONDS. `together`: all goes into one chunk, for one
         fresh process; only what that leaves goes into others. `probes_only`: nothing goes out by
-        itself.
+        itself. `urgent`: indices of tests whose atoms go out before all others.
         """
         #: In canonical order.
         self._atoms = sorted(atoms, key=_first)
@@ -197,6 +199,9 @@ class Planner:
         self._by_size = [((-atom.estimate, _first(atom)), atom) for atom in self._atoms]
         heapq.heapify(self._heads)
         heapq.heapify(self._by_size)
+        #: Atoms that go out first, in canonical order.
+        self._urgent = [atom for atom in self._atoms if not set(urgent).isdisjoint(atom.indices)]
+        self._urgent_seconds = sum(atom.estimate for atom in self._urgent)
         #: The number of slots that `_early` was computed for.
         self._slots = 0
         #: Atoms that go out before their turn, the longest last.
@@ -231,8 +236,8 @@ class Planner:
         """Cuts the next chunk; None if nothing is left that can run without `held_locks`.
 
         `slots` is the present number of slots (less than 1 counts as 1). Retries come first, then
-        atoms that would stretch the end of the run, longest first, then all others in canonical
-        order.
+        urgent atoms, then atoms that would stretch the end of the run, longest first, then all
+        others in canonical order.
         """
         for retry in self._retries:
             if held_locks.isdisjoint(retry.locks):
@@ -240,12 +245,22 @@ class Planner:
                 return retry
         if self._together:
             return self._everything(held_locks)
-        first = self._early_atom(max(slots, 1), held_locks) or self._atom_in_order(held_locks)
+        urgent = self._urgent_atom(held_locks)
+        first = (
+            urgent or self._early_atom(max(slots, 1), held_locks) or self._atom_in_order(held_locks)
+        )
         if first is None:
             return None
         share = max(self.remaining_seconds / (2 * max(slots, 1)), self._floor)
+        if urgent is not None:
+            # Every slot gets some of them, before anything else.
+            share = self._urgent_seconds / max(slots, 1)
         ends_if_bad = self.separate_failures and slots > 1
         return self._cut(first, min(share, self._longest), ends_if_bad=ends_if_bad)
+
+    def _urgent_atom(self, held_locks: frozenset[str]) -> Atom | None:
+        self._urgent = [atom for atom in self._urgent if _first(atom) in self._left]
+        return next((atom for atom in self._urgent if held_locks.isdisjoint(atom.locks)), None)
 
     def _everything(self, held_locks: frozenset[str]) -> Chunk | None:
         left = [atom for atom in self._atoms if _first(atom) in self._left]
@@ -362,21 +377,28 @@ class Planner:
     def _fill(self, first: Atom, target: float) -> list[Atom]:
         """Takes `first`, and more of its bin in order while they fit into `target` seconds.
 
-        Only what comes later in canonical order than `first`.
+        Only what comes later in canonical order than `first`, and as urgent as that.
         """
         taken = [first]
         total = first.estimate
         self._left.discard(_first(first))
-        while (
-            (head := self._head(_kind(first))) is not None
-            and _first(head) > _first(first)
-            and total + head.estimate <= target
-        ):
-            taken.append(head)
-            total += head.estimate
-            self._left.discard(_first(head))
+        for atom in self._followers(first):
+            if total + atom.estimate > target:
+                break
+            taken.append(atom)
+            total += atom.estimate
+            self._left.discard(_first(atom))
         self._seconds -= total
         return taken
+
+    def _followers(self, first: Atom) -> Iterator[Atom]:
+        """Atoms that may come behind it in its chunk. Take each before asking for the next."""
+        kind = _kind(first)
+        if any(atom is first for atom in self._urgent):
+            yield from (a for a in self._urgent if _first(a) > _first(first) and _kind(a) == kind)
+            return
+        while (head := self._head(kind)) is not None and _first(head) > _first(first):
+            yield head
 
     def _head(self, kind: _Kind) -> Atom | None:
         """First atom of the bin that is not cut yet."""

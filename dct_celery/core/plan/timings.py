@@ -20,9 +20,13 @@ from dct_celery.core.model import Entry, Phase
 #: Seconds of a test when no test was ever timed.
 FALLBACK_SECONDS = 0.05
 
+#: Name in the store of what building the templates of the databases takes.
+TEMPLATES = "templates"
 TEST = "t:"
 CLASS = "c:"
 HINT = "h:"
+#: What names of samples begin with; others are not about tests.
+NAMED = (TEST, CLASS, HINT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,11 @@ class RunMachine:
     #: Slots with a process that has still to tear it down.
     _sessions: set[tuple[str, int]] = field(default_factory=set)
     _closed: bool = False
+    #: Most slots that work at a time; None: all that there are.
+    most_slots: int | None = None
     _slots: int = 0
+    #: There are more slots than may work.
+    _capped: bool = False
     _ready: int = 0
     _workers: int = 1
     _bad: int = 0
@@ -439,7 +443,8 @@ class RunMachine:
         return [ev.Republish(held.chunk)] if held is not None else []
 
     def _slots_changed(self, event: ev.SlotsChanged) -> list[ev.Effect]:
-        self._slots = event.slots
+        self._slots = min(event.slots, self.most_slots or event.slots)
+        self._capped = event.slots > self._slots
         self._ready = event.ready
         self._workers = event.workers
         return []
@@ -795,9 +800,10 @@ class RunMachine:
         """Keeps one chunk per slot waiting.
 
         That is enough to keep every slot busy, and leaves work to share with slots that join late.
+        Where not all slots may work, nothing waits: another slot would take it at once.
         """
         effects: list[ev.Effect] = []
-        while self.stop is None and len(self._flight.queued) < self._slots:
+        while self.stop is None and len(self._flight.queued) < self._slots and not self._full:
             chunk = self.planner.next_chunk(self._slots, self._flight.locks())
             if chunk is None:
                 break
@@ -805,6 +811,10 @@ class RunMachine:
             self._flight.queue(chunk, self.now)
             effects.append(ev.Offer(chunk))
         return effects + self._probes()
+
+    @property
+    def _full(self) -> bool:
+        return self._capped and len(self._flight) >= self._slots
 
     # -- invariants ----------------------------------------------------------------------
 

@@ -281,6 +281,8 @@ class Summary:
                 f"{name} {seconds:,.2f} s" for name, seconds in how["seconds"].items()
             )
             yield f"  {one_line(worker)}: templates {how['templates'] or 'unknown'}; {steps}"
+        if saved := use.get("saved_seconds"):
+            yield f"  templates were there already, which saved {saved:,.2f} s"
         made = [
             f"{plural(use['cloned'], 'clone')} in {use['clone_seconds']:,.2f} s",
             f"{use['healed']} healed in {use['heal_seconds']:,.2f} s" if use["healed"] else "",
@@ -329,11 +331,14 @@ class Summary:
     def _ran(self) -> str:
         slots = self._report.slots
         count = sum(1 for v in self._report.verdicts if v.outcome is not Outcome.NOT_RUN)
-        text = f"Ran {plural(count, 'test')} in {self._report.seconds.get('wall', 0.0):,.1f} s"
-        if not slots:
-            return text
-        workers = plural(len({s["worker"] for s in slots}), "worker")
-        return f"{text} on {plural(len(slots), 'slot')} ({workers})"
+        seconds = self._report.seconds
+        text = f"Ran {plural(count, 'test')} in {seconds.get('wall', 0.0):,.1f} s"
+        if slots:
+            workers = plural(len({s["worker"] for s in slots}), "worker")
+            text += f" on {plural(len(slots), 'slot')} ({workers})"
+        if "first_failure" in seconds:
+            text += f"; first failure after {seconds['first_failure']:,.1f} s"
+        return text
 
     @property
     def _explains(self) -> bool:

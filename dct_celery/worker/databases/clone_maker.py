@@ -6,7 +6,6 @@ A name is used for one attempt only: what a failed attempt left is never met aga
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,10 +20,6 @@ from dct_celery.worker.folders.clone_folder import CloneFolder
 log = logging.getLogger("dct_celery.worker")
 #: Kinds of clones, as in the names of templates.
 PRISTINE, FLUSHED = "t", "f"
-#: Attempts for one copy.
-CLONE_TRIES = 3
-#: Longest pause after the first attempt, in seconds; each that follows is longer by as much.
-CLONE_PAUSE = 0.4
 
 
 @dataclass(slots=True)
@@ -41,6 +36,8 @@ class CloneMaker:
     clock: Clock
     #: Who makes the clones, as a part of their names: the number of a slot, or "p" for the pool.
     place: int | str
+    #: How a copy is tried again.
+    again: Retry
 
     def template(self, spec: DatabaseSpec, kind: str) -> str:
         return self.templates.name(spec.alias, flushed=kind == FLUSHED)
@@ -109,26 +106,19 @@ class CloneMaker:
         return retry.call(
             copy,
             CloneFailed,
-            _retry_copy,
+            self._retry_copy,
             monotonic=self.clock.monotonic,
             sleep=self.clock.sleep,
             note=lambda error: log.warning("trying again to make a clone: %s", error),
         )
+
+    def _retry_copy(self, error: CloneFailed) -> Retry | None:
+        # A full server is not asked again at once: the caller waits.
+        full = error.fault in (ServerFault.DISK, ServerFault.CONNECTIONS)
+        return None if full else self.again
 
     def _fresh_name(self, spec: DatabaseSpec) -> str:
         """A name, noted before its database exists, so that a crash leaves nothing unknown."""
         name = self.naming.clone_name(spec.alias, self.place)
         self.folder.note(name, spec.alias)
         return name
-
-
-def _retry_copy(error: CloneFailed) -> Retry | None:
-    # A full server is not asked again at once: the caller waits.
-    if error.fault in (ServerFault.DISK, ServerFault.CONNECTIONS):
-        return None
-    return Retry(_spread_pause, CLONE_TRIES)
-
-
-def _spread_pause(failures: int) -> float:
-    """Seconds, at random: the attempts of several slots must not coincide."""
-    return CLONE_PAUSE * failures * random.uniform(0.5, 1.0)  # nosec

@@ -19,6 +19,7 @@ from dct_celery.ports import DatabaseSpec
 from dct_celery.protocol.door import parse
 from dct_celery.security.files import write_private
 from dct_celery.security.folders import remove_below
+from dct_celery.wire.process import LOADER_TMPDIR
 from dct_celery.worker.folders.clone_folder import CloneFolder
 
 #: Database servers that are remembered.
@@ -129,11 +130,15 @@ class RunFolder:
         return folder
 
     def loader_temporary(self) -> Path:
-        """The loader's TMPDIR, made at the first call; as short as those of the forks."""
+        """The folder that has the loader's TMPDIR, both made at the first call; as short as those
+        of the forks. It is one below, as nobody can remove a folder that a fork has for itself.
+        """
         link = self.path / _LOADER_TEMPORARY
         if not link.is_symlink():
             link.symlink_to(tempfile.mkdtemp(prefix=_TEMPORARY))
-        return Path(os.readlink(link))
+        folder = Path(os.readlink(link))
+        (folder / LOADER_TMPDIR).mkdir(mode=0o700, exist_ok=True)
+        return folder
 
     def layer(self, fork: Path) -> Path:
         """Where a fork's own view of the tree keeps what is written into it: a new folder."""

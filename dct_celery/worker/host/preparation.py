@@ -45,8 +45,8 @@ from dct_celery.protocol.workers import MeasuredReport, ShortReport
 from dct_celery.security import guards
 from dct_celery.security.files import tail_of
 from dct_celery.wire import messages
-from dct_celery.wire.process import MACHINE_TMPDIR
-from dct_celery.worker.databases import denied
+from dct_celery.wire.process import LOADER_TMPDIR, MACHINE_TMPDIR
+from dct_celery.worker.databases import denied, retries
 from dct_celery.worker.databases.clone_maker import CloneMaker
 from dct_celery.worker.databases.clone_pool import ClonePool
 from dct_celery.worker.databases.liveness import LivenessLocks
@@ -72,8 +72,6 @@ _POLL = 0.2
 CONNECT_SECONDS = 3.0
 #: Seconds that it may be away later.
 AWAY_SECONDS = 120.0
-#: Attempts with a server that is short of something.
-TRIES = 4
 #: Seconds that the dispatcher has to replace data of its run that it has not signed.
 BELIEF_SECONDS = 20.0
 #: Connections for each database that the worker itself needs now and then: locks, helpers, scratch
@@ -88,8 +86,6 @@ def _spread_pause(failures: int) -> float:
     return min(failures, 4) * random.uniform(0.5, 1.0)  # nosec
 
 
-#: While a database server is short of something.
-SHORT = Retry(_spread_pause, TRIES)
 #: While the store is away.
 STORE_AWAY = Retry(lambda failures: _STORE_PAUSE)
 #: While the store holds something that the run's dispatcher has not signed.
@@ -272,8 +268,9 @@ class Preparation:
         def rule(error: DatabaseError) -> Retry | None:
             if error.fault is None:
                 return None
-            return away if error.fault is ServerFault.AWAY else SHORT
+            return away if error.fault is ServerFault.AWAY else short
 
+        short = retries.of_shortage(self._services.settings)
         away = Retry(_spread_pause, seconds=seconds)
         return self._retried(step, DatabaseError, rule)
 
@@ -430,6 +427,7 @@ class Preparation:
                 self._naming(prepared),
                 self._clock,
                 "p",
+                retries.of_copy(self._services.settings),
             ),
             clock=self._clock,
             # No more slots than tests ever get work.
@@ -471,7 +469,7 @@ class Preparation:
         # A tree never changes, so bytecode is kept in it: the next run imports faster.
         own = {
             "PYTHONHASHSEED": spec.hash_seed,
-            "TMPDIR": temporary,
+            "TMPDIR": os.path.join(temporary, LOADER_TMPDIR),
             MACHINE_TMPDIR: tempfile.gettempdir(),
             "PYTHONDONTWRITEBYTECODE": "",
             # A repository that the work folder happens to lie in is none of the project's.

@@ -241,6 +241,9 @@ class RunSupervisor:
             busy = pool.step()
             self._check()
             self._report_usage()
+        except DctError as error:
+            log.warning("run %s: %s", self.run, error)
+            busy = False
         except Exception:
             log.exception("run %s: clones", self.run)
             busy = False

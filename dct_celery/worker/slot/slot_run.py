@@ -24,6 +24,7 @@ from dct_celery.errors import DatabaseError, DctError, ProcessDied, ProtocolErro
 from dct_celery.ports import Clock, DatabaseServer, DatabaseSpec, Ledger
 from dct_celery.wire import messages
 from dct_celery.wire.messages import LOADING
+from dct_celery.worker.databases import retries
 from dct_celery.worker.databases.clone_maker import FLUSHED, PRISTINE, CloneMaker
 from dct_celery.worker.databases.naming import MEASURED_DAYS, CloneNaming
 from dct_celery.worker.databases.server_probe import ServerProbe
@@ -225,7 +226,10 @@ class SlotRun:
         templates = Templates(
             state.key, state.specs, servers, self._fork, cache, naming, self._clock
         )
-        maker = CloneMaker(templates, servers, self.folder.clones, naming, self._clock, self.slot)
+        again = retries.of_copy(services.settings)
+        maker = CloneMaker(
+            templates, servers, self.folder.clones, naming, self._clock, self.slot, again
+        )
         return SlotDatabases(state.specs, maker, self._clock)
 
     # -- before a chunk ----------------------------------------------------------------

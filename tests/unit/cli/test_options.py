@@ -7,11 +7,12 @@ import re
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from dct_celery.cli.main import invoke
-from dct_celery.cli.options import spell_out
+from dct_celery.cli.options import refuse_two_spellings, spell_out
 from dct_celery.cli.run import command
 from dct_celery.core.model import RunReport
 from dct_celery.settings import OPTIONS, Settings
@@ -43,6 +44,21 @@ def run(*args: str) -> int:
 def test_the_exit_code_is_the_runs(calls: list[tuple[Settings, dict[str, str]]]) -> None:
     assert run() == 5
     assert len(calls) == 1
+
+
+def test_two_spellings_of_one_option_may_not_differ(
+    calls: list[tuple[Settings, dict[str, str]]],
+) -> None:
+    # When / Then
+    with pytest.raises(click.UsageError) as caught:
+        refuse_two_spellings(["--junitxml", "a.xml", "--junit-xml=b.xml"])
+    assert str(caught.value) == (
+        "--junitxml a.xml and --junit-xml b.xml mean the same setting and differ; remove one"
+    )
+    # And the same value twice is none
+    assert run("--junitxml", "a.xml", "--junit-xml=a.xml", "-n", "2", "--parallel=2") == 5
+    assert calls[0][0].junit_xml == "a.xml"
+    assert calls[0][0].parallel == 2
 
 
 def test_nothing_given_means_nothing_passed_on(

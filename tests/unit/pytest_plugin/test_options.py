@@ -103,9 +103,9 @@ def test_the_older_spellings_are_settings_of_ours_and_errors_name_them_so(tmp_pa
     (tmp_path / "test_it.py").write_text("def test_it():\n    pass\n")
     for words, problem in (
         (("--dct", "--test-timeout", "-1"), "ERROR: --test-timeout: '-1' is not valid; give a num"),
-        (("--dct", "--worker-timeout=soon"), "ERROR: --worker-timeout: 'soon' is not valid; give"),
-        (("--dct", "--timeout=9", "--worker-timeout=9", "-p", "no:timeout"),
-         "--timeout and --worker-timeout are both the time that the run may take; give one"),
+        (("--dct", "--timeout=soon", "-p", "no:timeout"), "ERROR: --timeout: 'soon' is not valid"),
+        (("--dct", "--worker-timeout=9", "--dct-timeout=0"),
+         "dct: --worker-timeout has no effect: a slot takes tests for as long as the run lasts;"),
         (("--export-timings", "x.json"), "unrecognized arguments: --export-timings"),
     ):  # fmt: skip
         # When

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dct_celery.pytest_plugin import OLDER, VALUES, in_our_words
+from dct_celery.pytest_plugin import OLDER, VALUES, WITHOUT_EFFECT, in_our_words
 from dct_celery.pytest_plugin.session import own_words
 from dct_celery.settings import OPTIONS
 
@@ -18,6 +18,7 @@ from dct_celery.settings import OPTIONS
         (["tests", "--dct-store", "redis://:secret@store/0"], ("tests",)),
         (["-p", "dct", "a::test[--dct]"], ("-p", "dct", "a::test[--dct]")),
         (["--dct-pool"], ()),
+        (["--dct-worker-timeout", "9", "--dct-test-timeout=9", "x"], ("x",)),
         (["--dct-concurrent", "x"], ("x",)),
     ],
 )
@@ -29,7 +30,7 @@ def test_each_option_is_a_setting() -> None:
     # Given
     options = {option.name: option for option in OPTIONS}
     # Then
-    assert set(OLDER.values()) <= {"--dct-concurrent", *VALUES}
+    assert set(OLDER.values()) <= {"--dct-concurrent", WITHOUT_EFFECT, *VALUES}
     for flag, (name, _, _) in VALUES.items():
         assert flag == f"--dct-{name.replace('_', '-')}"
         assert name in options
@@ -48,7 +49,7 @@ def test_each_option_is_a_setting() -> None:
         ),
         (
             ["--test-timeout=5", "--timeout", "60", "--worker-timeout=60"],
-            ["--dct-test-timeout=5", "--dct-timeout", "60", "--dct-timeout=60"],
+            ["--dct-test-timeout=5", "--dct-timeout", "60", "--dct-worker-timeout=60"],
         ),
     ],
 )

@@ -110,7 +110,7 @@ class Leaves(SimpleTestCase):
     def test_temporary_folder(self):
         """passed"""
         folder = os.environ["TMPDIR"]
-        self.assertTrue(os.path.basename(folder).startswith("dct-fork-"), folder)
+        self.assertIn("/dct-fork-", folder)
         os.rmdir(folder)  # empty, or this fails
 
     def test_zz_patches(self):

@@ -137,6 +137,39 @@ def test_atoms_that_would_stretch_the_end_go_first_the_longest_of_them_before_th
     assert (first.indices, second.indices, third.indices[0]) == ((41,), (40,), 0)
 
 
+def test_urgent_atoms_go_first_in_canonical_order_and_with_nothing_else_in_their_chunks() -> None:
+    # Given: two urgent ones in a row, one of another phase, and one that would stretch the end
+    plan = [make_atom(number, 1.0) for number in range(20)]
+    plan += [make_atom(20, 1.0, Phase.TRANSACTIONAL), make_atom(21, 90.0)]
+    # When
+    chunks = _drain(Planner(plan, chunk_seconds=5.0, urgent={9, 10, 12, 20}), 1)
+    # Then
+    assert [chunk.indices for chunk in chunks[:3]] == [(9, 10, 12), (20,), (0, 1, 2, 3, 4)]
+    assert sorted(i for chunk in chunks for i in chunk.indices) == list(range(22))
+
+
+def test_urgent_atoms_are_shared_among_the_slots() -> None:
+    # Given
+    plan = [make_atom(number, 1.0) for number in range(100)]
+    # When
+    chunks = _drain(Planner(plan, chunk_seconds=50.0, urgent=range(40, 48)), 4)
+    # Then
+    assert [chunk.indices for chunk in chunks[:4]] == [(40, 41), (42, 43), (44, 45), (46, 47)]
+
+
+@given(suites(), SLOTS, st.sets(st.integers(0, 20)))
+def test_what_is_urgent_changes_nothing_but_when_it_goes_out(
+    suite: tuple[Manifest, Estimates], slots: int, urgent: set[int]
+) -> None:
+    # Given
+    manifest, _ = suite
+    # When
+    chunks = _drain(Planner(atoms(*suite), urgent=urgent), slots)
+    # Then
+    assert Counter(i for chunk in chunks for i in chunk.indices) == Counter(range(len(manifest)))
+    assert all(list(chunk.indices) == sorted(chunk.indices) for chunk in chunks)
+
+
 def test_a_long_atom_with_enough_work_behind_it_keeps_its_place() -> None:
     # Given
     plan = [*(make_atom(n, 1.0) for n in range(5)), make_atom(5, 20.0)]

@@ -34,6 +34,30 @@ def test_one_chunk_per_slot_waits_and_no_more() -> None:
     assert len(run.offers) == 3
 
 
+def test_with_more_slots_than_may_work_nothing_waits() -> None:
+    # Given
+    run = Run(MANIFEST, slots=5, most_slots=2)
+    assert len(run.offers) == 2
+    # When
+    lease = run.claim(run.offers[0])
+    # Then
+    assert len(run.offers) == 2
+    # When
+    run.record(lease, *map(finished, run.offers[0].indices))
+    run.complete(lease)
+    # Then
+    assert len(run.offers) == 3
+
+
+def test_with_no_more_slots_than_may_work_one_chunk_waits_for_each() -> None:
+    # Given
+    run = Run(MANIFEST, slots=2, most_slots=2)
+    # When
+    run.claim(run.offers[0])
+    # Then
+    assert len(run.offers) == 3
+
+
 def test_an_unclaimed_chunk_is_published_again_while_a_ready_slot_idles() -> None:
     # Given
     run = Run(MANIFEST)

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from dct_celery.ports import DatabaseSpec
+from dct_celery.settings import Settings
 from dct_celery.wire import messages
+from dct_celery.worker.databases import retries
 from dct_celery.worker.databases.clone_maker import CloneMaker
 from dct_celery.worker.databases.clone_pool import ClonePool
 from dct_celery.worker.databases.liveness import LivenessLocks
@@ -121,7 +123,13 @@ class WorkerScene:
 
     def maker(self, place: int | str = "p") -> CloneMaker:
         return CloneMaker(
-            self.templates, self.servers, self.folder.clones, self.naming, self.clock, place
+            self.templates,
+            self.servers,
+            self.folder.clones,
+            self.naming,
+            self.clock,
+            place,
+            retries.of_copy(Settings()),
         )
 
     def kinds(self) -> dict[str, int]:

@@ -10,7 +10,8 @@ import pytest
 
 from dct_celery.core.databases.marks import Mark
 from dct_celery.errors import CloneFailed, DatabaseError, ServerFault
-from dct_celery.worker.databases.clone_maker import CLONE_TRIES, PRISTINE, CloneMaker
+from dct_celery.settings import Settings
+from dct_celery.worker.databases.clone_maker import PRISTINE, CloneMaker
 from tests.unit.worker.databases.scene import BOOKS, HealingServer, WorkerScene
 
 
@@ -70,18 +71,17 @@ def test_a_clone_is_noted_before_it_is_made_and_is_the_makers_own(scene: Scene) 
     assert scene.world.databases[name].rows == BOOKS
 
 
-def test_a_copy_is_tried_three_times_under_new_names_with_growing_pauses(scene: Scene) -> None:
+def test_a_copy_is_tried_again_under_new_names_after_pauses_that_double(scene: Scene) -> None:
     # Given
-    tried = failing(
-        scene, *[CloneFailed("the template is being accessed by other users")] * CLONE_TRIES
-    )
+    tries = 1 + Settings().database_retries
+    tried = failing(scene, *[CloneFailed("the template is being accessed by other users")] * tries)
     # When
     with pytest.raises(CloneFailed):
         scene.slot.make(scene.spec, PRISTINE)
     # Then
-    assert len(set(tried)) == CLONE_TRIES == 3
-    first, second = scene.clock.waits
-    assert 0.2 <= first <= 0.4 <= second <= 0.8
+    assert len(set(tried)) == tries == 4
+    first, second, third = scene.clock.waits
+    assert 0.2 <= first <= 0.4 <= second <= 0.8 <= third <= 1.6
     assert scene.noted == []
 
 

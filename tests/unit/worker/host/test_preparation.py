@@ -14,7 +14,8 @@ import pytest
 from dct_celery.core.model import Manifest
 from dct_celery.errors import DatabaseError, LeaseLost, ServerFault, StoreUnavailable, Untrusted
 from dct_celery.protocol.runs import ManifestSummary
-from dct_celery.worker.host.preparation import BELIEF_SECONDS, TRIES, Preparation, Refused
+from dct_celery.settings import Settings
+from dct_celery.worker.host.preparation import BELIEF_SECONDS, Preparation, Refused
 from tests.support.factories import run_door
 from tests.support.fake_clock import FakeClock
 
@@ -41,7 +42,7 @@ class Scene:
         self.over = False
         self.ledger = Mock()
         self.preparation: Any = Preparation(
-            Mock(clock=self.clock),
+            Mock(clock=self.clock, settings=Settings()),
             "run-one",
             Mock(),
             self.ledger,
@@ -89,8 +90,8 @@ def test_a_server_that_lacks_something_is_tried_four_times_however_long_it_may_b
     # When / Then
     with pytest.raises(DatabaseError):
         scene.preparation._patiently(120.0, step)
-    assert step.tries == pytest.approx([0, 1, 3, 6])
-    assert len(step.tries) == TRIES
+    assert step.tries == pytest.approx([0, 1, 3, 7])
+    assert len(step.tries) == 1 + Settings().database_retries
 
 
 def test_what_is_not_the_servers_fault_is_tried_once(scene: Scene) -> None:

@@ -22,7 +22,7 @@ from dct_celery.protocol.workers import MeasuredReport, ShortReport, WorkerRepor
 from dct_celery.settings import Settings
 from dct_celery.wire import messages
 from dct_celery.worker.folders.work_folder import RunFolder, WorkFolder
-from dct_celery.worker.host.preparation import TRIES, Preparation, Prepared, Refused
+from dct_celery.worker.host.preparation import Preparation, Prepared, Refused
 from dct_celery.worker.services import WorkerServices
 from tests.support.factories import NONCE, make_spec, pool_door, run_door
 from tests.support.fake_clock import FakeClock
@@ -223,7 +223,7 @@ def test_a_server_that_fails_while_receivers_run_is_asked_again(scene: Scene) ->
     with pytest.raises(DatabaseError, match="has no connection left"):
         scene.prepare()
     # Then
-    assert len(scene.loader.asked) == TRIES
+    assert len(scene.loader.asked) == 1 + Settings().database_retries
 
 
 def test_receivers_that_do_not_end_end_the_loader(scene: Scene) -> None:

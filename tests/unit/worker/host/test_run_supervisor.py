@@ -159,6 +159,23 @@ def test_a_run_whose_loader_died_is_prepared_again_once_slots_have_given_back_wh
     assert one.ended
 
 
+def test_a_store_that_is_away_while_clones_are_made_is_one_line_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Given
+    one = supervisor(monkeypatch, Ledger(), LeaseLost("over"))
+    one.state = RunStage.READY
+    one._folder.refusal = ""
+    one._preparation.pool = Mock(step=Mock(side_effect=StoreUnavailable("the store is away")))
+    # When
+    busy = one._tend()
+    # Then
+    assert not busy
+    assert [(r.getMessage(), r.exc_info) for r in caplog.records] == [
+        ("run run-one: the store is away", None)
+    ]
+
+
 # -- what no retry fixes -----------------------------------------------------------------
 
 

@@ -21,6 +21,7 @@ from dct_celery.core.run.leases import LeaseRef
 from dct_celery.protocol import stream
 from dct_celery.protocol.door import MAX_TEXT
 from dct_celery.protocol.runs import CancelOrder, ChunkHint
+from dct_celery.settings import Settings
 from dct_celery.worker.folders.work_folder import PublishedRun, WorkFolder
 from dct_celery.worker.slot import slot as slots
 from dct_celery.worker.slot.slot import Slot
@@ -54,7 +55,7 @@ class Scene:
         )
         services.name = "build-a@host"
         services.clock = self.clock = FakeClock()
-        services.settings.lease_seconds = 15.0
+        services.settings = Settings()
         #: (lease, chunk) of each chunk that the slot has begun.
         self.begun: list[tuple[LeaseRef, Chunk]] = []
         self.handed_on: list[tuple[str, str]] = []

@@ -1,0 +1,60 @@
+"""Claims about `dct warm`: workers build what the next run needs, and nothing runs."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from dct_celery.adapters.embedded import EmbeddedPostgres
+from tests.support.fleet import Fleet, until
+from tests.support.projects import PASSING, make_project, postgres_settings
+
+
+def test_a_run_after_it_finds_its_templates_and_says_what_that_saved(
+    fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
+) -> None:
+    # Given
+    fleet.worker()
+    project = make_project(place, PASSING, settings=postgres_settings(postgres_server))
+    # When
+    warmed = fleet.again("warm", project)
+    # Then
+    assert warmed.code == 0, warmed
+    assert " is ready after " in warmed.out
+    assert ", templates built" in warmed.out
+    assert "1 worker warm" in warmed.out
+    assert "; the next run saves the " in warmed.out
+    # When
+    finished = fleet.run(project, "--timing")
+    # Then
+    assert finished.code == 0, finished
+    (how,) = finished.json["databases"]["workers"].values()
+    assert how["templates"] == "reused"
+    assert finished.json["databases"]["saved_seconds"] > 0
+    assert "templates were there already, which saved " in finished.out
+    fleet.assert_tidy()
+
+
+def test_a_worker_warms_its_checkout_when_it_starts(
+    fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
+) -> None:
+    # Given
+    project = make_project(place, PASSING, settings=postgres_settings(postgres_server))
+    git = ("git", "-C", str(project), "-c", "user.name=x", "-c", "user.email=x@x")
+    for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "x")):
+        subprocess.run([*git, *words], check=True)
+    # When
+    worker = fleet.worker(DCT_CHECKOUT=str(project), DCT_WARM=".")
+    # Then
+    until(lambda: "1 worker warm" in worker.log.read_text(), what="the checkout to be warm")
+    finished = fleet.run(project, "--code", "checkout")
+    (how,) = finished.json["databases"]["workers"].values()
+    assert how["templates"] == "reused"
+
+
+def test_where_there_is_nothing_to_prepare_for_the_worker_says_so(fleet: Fleet) -> None:
+    # When
+    worker = fleet.worker(wait=False, DCT_WARM=".")
+    # Then
+    assert worker.wait() == 4
+    assert "dct: error: DCT_WARM: this worker has no checkout" in worker.log.read_text()
