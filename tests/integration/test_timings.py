@@ -35,6 +35,7 @@ def project(tmp_path: Path) -> Path:
         "from pathlib import Path\n"
         "BASE_DIR = Path(__file__).parent\n"
         f"SECRET_KEY = 'x'\nTEST_RUNNER = '{RUNNER}'\n{example}\n"
+        "CONCURRENT_TEST_CONFIG = {'EXPORT_TIMINGS': 'configured.json'}\n"
     )
     (folder / "shop" / "__init__.py").touch()
     (folder / "shop" / "test_cart.py").write_text(
@@ -88,7 +89,8 @@ def test_every_command_of_the_documentation_does_what_it_says(project: Path) -> 
     assert after_first.keys() == {*names, "h:shop/test_cart.py::Cart::test_total"}
     last = timing_files.read(project / "timings.csv")
     assert {last[name].count for name in names} == {2}, "the average goes on"
-    assert timing_files.read(project / "test_timings.json") == last, "the setting of Django"
+    for name in ("test_timings.json", "configured.json"):
+        assert timing_files.read(project / name) == last, "settings of Django"
     assert ("TEST_TIMINGS_FILE" in first.stderr, "TEST_TIMINGS_FILE" in second.stderr) == (
         False,
         True,
