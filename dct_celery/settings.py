@@ -54,6 +54,7 @@ _code = partial(_option, "code")
 _database = partial(_option, "database")
 _limits = partial(_option, "limits")
 _report = partial(_option, "report")
+_timings = partial(_option, "timings")
 _worker = partial(_option, "worker")
 _ENV = {
     "pattern": r"[A-Za-z_*?\[][\w*?\[\]!-]*",
@@ -443,6 +444,22 @@ class Settings:
         **_GLOBS,
     )
 
+    timings_file: str | None = _timings(
+        "path",
+        "Keep the timings of the project in this file, too: read when a run begins, if it is there,"
+        " and written at its end; default: the Django setting TEST_TIMINGS_FILE",
+    )
+    import_timings: str | None = _timings(
+        "path",
+        "Plan with the timings in this file (of dct, django-concurrent-test, pytest-split or"
+        " Knapsack) where no run has measured",
+    )
+    import_timings_csv: str | None = _timings("path", "The same from a file in CSV")
+    export_timings: str | None = _timings(
+        "path", "Write the timings of the project to this file at the end of the run"
+    )
+    export_timings_csv: str | None = _timings("path", "The same in CSV")
+
     work_dir: str | None = _worker("path", "Folder for code, unsent records and SQLite files")
     checkout: str | None = _worker("path", "This worker's checkout, for runs with --code checkout")
     warm: str | None = _worker(
@@ -568,9 +585,13 @@ def _named(option: Option, name: str) -> Option:
 OPTIONS: tuple[Option, ...] = tuple(
     _named(f.metadata["option"], f.name) for f in fields(Settings) if f.metadata
 )
+#: Options that name a file which a run reads when it begins, and never again.
+INPUTS = ("import_timings", "import_timings_csv")
 #: Options that name a file or folder which the run writes. None of that is sent to the workers.
 OUTPUTS = tuple(
-    option.name for option in OPTIONS if option.group == "report" and option.kind == "path"
+    option.name
+    for option in OPTIONS
+    if option.group in ("report", "timings") and option.kind == "path" and option.name not in INPUTS
 )
 #: Those that are one report in one file, which an error replaces if the run has no results.
 REPORTS = ("junit_xml", "json")

@@ -192,10 +192,12 @@ def _dispatch(
 ) -> RunReport:
     from dct_celery.adapters.source.snapshot import find_root
     from dct_celery.dispatcher.lifecycle import RunLifecycle
+    from dct_celery.dispatcher.timing_files import TimingFiles
     from dct_celery.reports import file_reporters
 
     settings, origins = place.settings, place.origins
     file_reporters.check(settings, origins)
+    files = TimingFiles.of(settings, origins)
     request = task.request or new_request(settings, find_root(Path(settings.project_dir)))
     request = request if task.part is None else replace(request, part=task.part)
     services = _dispatcher_services(
@@ -206,6 +208,7 @@ def _dispatch(
         fleet_failure=place.failure,
         fall_back=place.fall_back,
         timings=place.timings or services.timings,
+        timing_files=files,
         snapshot=_compared(services, task),
     )
     opening = task.opening if task.request is not None else recognised(settings, origins)
@@ -297,6 +300,7 @@ def _attach(
 ) -> RunReport:
     from dct_celery.dispatcher.adopt import adopt
     from dct_celery.dispatcher.lifecycle import RunLifecycle
+    from dct_celery.dispatcher.timing_files import TimingFiles
     from dct_celery.reports import file_reporters
     from dct_celery.reports.coverage_file import CoverageFile
     from dct_celery.reports.kept_files import KeptFilesHome
@@ -305,8 +309,13 @@ def _attach(
     adopted = adopt(services)
     request = adopted.snapshot.request
     settings = adopted.snapshot.to_settings(settings, given)
+    # Their time was the beginning of the run.
+    settings = replace(settings, import_timings=None, import_timings_csv=None)
     unnamed = dict.fromkeys(OUTPUTS, "the run's own setting")
     file_reporters.check(settings, {**unnamed, **origins})
+    files = TimingFiles.of(
+        settings, {**unnamed, **origins}, spare=lambda line: services.report(Warned(line))
+    )
     # Only now is it known where its reports go.
     home = (CoverageFile(settings, os.environ), KeptFilesHome())
     for file in (*file_reporters.all_of(settings, time.time), *home):
@@ -315,6 +324,7 @@ def _attach(
     services = replace(
         services,
         settings=settings,
+        timing_files=files,
         snapshot=upload.send,
         supply_code=partial(upload.supply, services.blobs),
         hint=upload.hint,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dct_celery.bootstrap.again import past_run
 from dct_celery.bootstrap.dispatcher import Task, new_request, recognised, run_tests
@@ -45,7 +45,8 @@ def try_project(
     require_project(settings, os.environ)
     reporters = list(reporters)
     usual = replace(settings, failfast=False, maxfail=None, reruns=0, json=None)
-    quiet = replace(usual, settle=None, run_id=None, junit_xml=None, artifacts=None)
+    no_outputs: dict[str, Any] = dict.fromkeys(OUTPUTS)
+    quiet = replace(usual, settle=None, run_id=None, **no_outputs)
     outputs = tuple(path for name in OUTPUTS if (path := getattr(settings, name)))
     # Both have the same seeds.
     request = new_request(usual, find_root(Path(settings.project_dir)))

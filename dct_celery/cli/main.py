@@ -26,6 +26,7 @@ COMMANDS = {
     "bisect": ("bisect", "Find out what the verdict of a test in a run depends on"),
     "attach": ("attach", "Go on with a run whose dispatcher died"),
     "workers": ("workers", "Show the workers that are connected to the pool"),
+    "timings": ("timings", "Show, export and import what earlier runs took"),
     "status": ("status", "Show the active runs, or the progress of one"),
     "cancel": ("cancel", "Stop a run from anywhere"),
     "keygen": ("keygen", "Make a signing key"),

@@ -25,6 +25,7 @@ SECTIONS = {
     "database": "Databases",
     "limits": "Limits",
     "report": "Reports",
+    "timings": "Timings",
     "worker": "Worker",
 }
 EXIT_CODES = (

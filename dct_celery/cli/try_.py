@@ -37,10 +37,11 @@ def command(ctx: click.Context, /, **_: object) -> None:
     from dct_celery.cli.session import session
     from dct_celery.cli.workers import shown_line
     from dct_celery.reports import files
+    from dct_celery.security import outputs
 
     report = Path(settings.project_dir, settings.json) if settings.json else None
     if report is not None:
-        files.check_writable(report, origins["json"])
+        outputs.check_writable(report, origins["json"])
     with _failure_in(report), session(settings, results=False) as (reporters, interrupted):
         trial = api.try_project(
             settings, reporters=reporters, interrupted=interrupted, origins=origins

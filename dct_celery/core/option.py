@@ -14,7 +14,7 @@ from dct_celery.core import address
 from dct_celery.core.redact import MASK, redact
 
 Kind = Literal["str", "int", "float", "bool", "list", "path", "program", "url"]
-Group = Literal["tests", "fleet", "code", "database", "limits", "report", "worker"]
+Group = Literal["tests", "fleet", "code", "database", "limits", "report", "timings", "worker"]
 
 _BOOLEANS = {
     "1": True,

@@ -11,6 +11,7 @@ starts at the plan.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Collection
@@ -50,6 +51,7 @@ from dct_celery.dispatcher.request import Request, collect_order, external_pytho
 from dct_celery.dispatcher.run_snapshot import RunSnapshot
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.stored_run import StoredRun
+from dct_celery.dispatcher.timing_files import PROJECTS_OWN
 from dct_celery.dispatcher.warm import Warmed
 from dct_celery.errors import (
     ConfigError,
@@ -90,6 +92,8 @@ class Planned:
     event_loop: EventLoop
     #: What earlier runs took, by `core.plan.timings`.
     samples: dict[str, timings.Sample]
+    #: Those of them that came from a file and are not in the store.
+    imported: dict[str, timings.Sample]
     #: What they found out about the order of tests.
     order_facts: OrderFacts
     #: All that the store kept of earlier runs.
@@ -333,6 +337,7 @@ class RunLifecycle:
         )
         for clause in collected.loaded.not_honoured:
             services.report(Warned(clause))
+        self._warn_of_sent_timings(collected.loaded.timings_file)
         if living := collected.loaded.threads:
             services.report(
                 Warned(
@@ -346,6 +351,20 @@ class RunLifecycle:
             stored_run.spec, self._began, self._request, services.settings, collected, services.door
         )
         return Known(stored_run, snapshot, collected)
+
+    def _warn_of_sent_timings(self, name: str) -> None:
+        """`name`: that of the file which the project's settings name; empty: they name none."""
+        root, here = self._request.root, self._services.settings
+        if not name or here.timings_file is not None:
+            return
+        path = os.path.realpath(os.path.join(here.project_dir, name))
+        if os.path.relpath(path, os.path.realpath(root)) in self._sent:
+            self._services.report(
+                Warned(
+                    f"{PROJECTS_OWN} names a file that is sent to the workers, so that each run"
+                    " changes the code; put it into .gitignore"
+                )
+            )
 
     def _choose_last_failed(self, manifest: Manifest) -> None:
         """With --last-failed, what failed last time is what runs of the suite."""
@@ -417,9 +436,13 @@ class RunLifecycle:
         # A bisection runs anything before its test.
         planned_of = manifest if wanted.question is None else suite
         project = project_name(known.snapshot.request)
+        services.timing_files.keep_projects_own(known.collected.loaded.timings_file)
         stored = self._stored_timings(project)
-        samples = timings.decode_all(stored)
-        estimates = timings.Estimates(samples, suite.entries)
+        remembered = timings.decode_all(stored)
+        # What runs have measured here counts for more than any file.
+        samples = services.timing_files.imported | remembered
+        imported = {key: samples[key] for key in samples.keys() - remembered.keys()}
+        estimates = timings.Estimates(samples, suite.entries, known.snapshot.request.directory)
         facts = self._order_facts(
             stored,
             project,
@@ -471,7 +494,7 @@ class RunLifecycle:
             view,
             lambda: self._report(planned, complete=False),
         )
-        planned = Planned(known, machine, fleet, event_loop, samples, facts, stored)
+        planned = Planned(known, machine, fleet, event_loop, samples, imported, facts, stored)
         return planned
 
     def _stored_timings(self, project: str) -> dict[str, str]:
@@ -634,13 +657,15 @@ class RunLifecycle:
             (v.entry, v.seconds) for v in machine.verdicts.values() if v.outcome not in unmeasured
         ]
         learned = timings.learn(ran, machine.class_seconds, planned.samples)
+        after = timings.without_stale_hints(planned.samples | learned)
+        new = {key: after[key] for key in (planned.imported.keys() | learned.keys()) & after.keys()}
         try:
             project = project_name(planned.known.snapshot.request)
             facts = order_memory.sealed(
                 self._learned_of_order(planned), self._services.pool_door, project
             )
-            learned |= self._learned_of_building(planned)
-            encoded = {name: timings.encode(sample) for name, sample in learned.items()}
+            new |= self._learned_of_building(planned)
+            encoded = {name: timings.encode(sample) for name, sample in new.items()}
             failed = last_failures.learn(
                 self._last_failures(planned.stored, project), machine.verdicts.values()
             )
@@ -650,6 +675,8 @@ class RunLifecycle:
             self._services.timings(project).save({**encoded, **facts})
         except InfrastructureError as error:
             self._services.report(Warned(f"timings were not saved: {error}"))
+        for line in self._services.timing_files.write(after):
+            self._services.report(Warned(f"timings were not written: {line}"))
 
     def _learned_of_building(self, planned: Planned) -> dict[str, timings.Sample]:
         """How long the templates took, if they were built now."""
@@ -733,7 +760,7 @@ def project_name(request: Request) -> str:
 
 
 def _predicted(estimates: timings.Estimates, entry: Entry) -> float:
-    seconds = estimates.test(entry)
+    seconds = estimates.planned(entry)
     return estimates.default(entry.phase) if seconds is None else seconds
 
 

@@ -15,7 +15,7 @@ from dct_celery.core.text import plural
 from dct_celery.dispatcher.past_run import PastRun
 from dct_celery.dispatcher.request import Request, forwarded
 from dct_celery.errors import UsageError
-from dct_celery.settings import OUTPUTS, Settings
+from dct_celery.settings import INPUTS, OUTPUTS, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def settings_again(
     What selects and configures the tests is the run's own; where it runs and what it writes is
     this command's. `slots`: how many of this machine, if the run was there; 0 for one per core.
     """
-    fixed = {*given, *OUTPUTS, "settle", "failfast", "maxfail", "reruns"}
+    fixed = {*given, *INPUTS, *OUTPUTS, "settle", "failfast", "maxfail", "reruns"}
     settings = past.snapshot.to_settings(here, fixed)
     local = settings.local
     if past.local and not any(name in given for name in ("local", "store", "pool", "broker")):

@@ -28,7 +28,7 @@ from dct_celery.settings import OPTIONS, Settings
 from dct_celery.wire import messages
 
 #: Groups of settings that belong to the run and not to the machine of its dispatcher.
-_GROUPS = frozenset({"tests", "code", "limits", "report", "database"})
+_GROUPS = frozenset({"tests", "code", "limits", "report", "timings", "database"})
 
 
 @dataclass(frozen=True, slots=True)

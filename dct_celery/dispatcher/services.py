@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Protocol
 
 from dct_celery.core.model import Artifact, Entry
+from dct_celery.dispatcher.timing_files import TimingFiles
 from dct_celery.ports import BlobStore, ChunkQueue, Ledger, Registry, TimingStore, UserProcess
 from dct_celery.ports.reporting import ReportEvent
 from dct_celery.protocol.door import Door
@@ -73,6 +74,8 @@ class DispatcherServices:
     has_artifact: Callable[[Entry, Artifact], bool] = lambda entry, artifact: False
     #: What the failure with this text misses of the files on this machine: a sentence, or "".
     hint: Callable[[str], str] = lambda text: ""
+    #: Files of timings that the settings name.
+    timing_files: TimingFiles = field(default_factory=TimingFiles)
     #: Paths below the root of the code that differ from this git commit. Raises ConfigError.
     changed_files: Callable[[str], Collection[str]] = lambda commit: ()
     #: Starts a worker on this machine and returns its number of slots; None if not wanted.

@@ -26,7 +26,7 @@ from dct_celery.errors import (
     NothingSelected,
     UsageError,
 )
-from dct_celery.pytest_plugin import VALUES, WORKERS, in_our_words
+from dct_celery.pytest_plugin import GIVEN, VALUES, WITHOUT_EFFECT, in_our_words
 from dct_celery.pytest_plugin.coverage import Coverage
 from dct_celery.pytest_plugin.interrupts import Interrupts
 from dct_celery.pytest_plugin.node import Node
@@ -103,18 +103,20 @@ class DispatcherSession:
         self._config = config
         self._replaced = replaced
         self._replay: Replay | None = None
-        words: Sequence[str] = config.invocation_params.args
-        if config.option.dct_concurrent:
-            words = in_our_words(words)
-        self._words = own_words(words)
+        self._older = config.stash.get(GIVEN, {})
+        self._words = own_words(in_our_words(config.invocation_params.args, self._older))
         self._coverage = Coverage(config)
         self._exit = 0
 
     @pytest.hookimpl
-    def pytest_report_header(self) -> str | None:
-        if not self._replaced:
-            return None
-        return f"dct: takes the place of xdist ({self._replaced})"
+    def pytest_report_header(self) -> list[str]:
+        notes = [f"takes the place of xdist ({self._replaced})"] if self._replaced else []
+        if self._config.getoption("dct_worker_timeout", None) is not None:
+            notes.append(
+                "--worker-timeout has no effect: a slot takes tests for as long as the run lasts;"
+                " --timeout limits the run, --test-timeout each test"
+            )
+        return [f"dct: {note}" for note in notes]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool:
@@ -205,9 +207,8 @@ class DispatcherSession:
         if _as_program():
             given["command"] = "pytest"
         given |= {"backend": "pytest", "labels": (run_wide.argument(), *self._words)}
-        flags = {name: flag for flag, (name, _, _) in VALUES.items()}
-        if option.dct_concurrent:
-            flags["local"] = WORKERS
+        spelt = {ours: older for older, ours in self._older.items()}
+        flags = {name: spelt.get(flag, flag) for flag, (name, _, _) in VALUES.items()}
         place = self._config.invocation_params.dir
         _require_inside(self._config, place)
         try:
@@ -287,7 +288,7 @@ def own_words(args: Sequence[str]) -> tuple[str, ...]:
         name, equals, _ = word.partition("=")
         if name in ("--dct", "--dct-concurrent"):
             continue
-        if name in VALUES:
+        if name in (*VALUES, WITHOUT_EFFECT):
             if not equals:
                 next(words, None)
             continue

@@ -21,6 +21,7 @@ from dct_celery.ports.reporting import Reporter, ReportEvent
 from dct_celery.reports import artifacts, files
 from dct_celery.reports.artifacts import ArtifactFolder
 from dct_celery.reports.junit import document
+from dct_celery.security import outputs
 from dct_celery.settings import REPORTS, Settings
 
 _PENDING = "the run has not ended: it goes on, or was killed before it had a result"
@@ -125,7 +126,7 @@ def check(settings: Settings, origins: dict[str, str]) -> None:
     """Raises UsageError for a report that could not be written at the end."""
     for name in REPORTS:
         if path := getattr(settings, name):
-            files.check_writable(Path(settings.project_dir, path), origins.get(name, ""))
+            outputs.check_writable(Path(settings.project_dir, path), origins.get(name, ""))
     if settings.artifacts:
         artifacts.check(
             Path(settings.project_dir, settings.artifacts), origins.get("artifacts", "")

@@ -110,6 +110,24 @@ class ConcurrentTestRunner(DiscoverRunner):
             metavar="PERCENT",
             help="Stop reruns once more than PERCENT of all tests have failed. Default: 10.",
         )
+        add(
+            "--timings-file",
+            metavar="PATH",
+            help="Keep the timings of the project in this file, too. Default: the setting"
+            " TEST_TIMINGS_FILE.",
+        )
+        add(
+            "--import-timings",
+            metavar="PATH",
+            help="Plan with the timings in this file where no run has measured.",
+        )
+        add("--import-timings-csv", metavar="PATH", help="The same from a file in CSV.")
+        add(
+            "--export-timings",
+            metavar="PATH",
+            help="Write the timings of the project to this file at the end.",
+        )
+        add("--export-timings-csv", metavar="PATH", help="The same in CSV.")
 
     @property
     def report(self) -> dict[str, Any]:

@@ -39,6 +39,11 @@ _VALUES = {
     "fixture_timeout": "fixture_timeout",
     "reruns": "reruns",
     "reruns_budget": "reruns_budget",
+    "timings_file": "timings_file",
+    "import_timings": "import_timings",
+    "import_timings_csv": "import_timings_csv",
+    "export_timings": "export_timings",
+    "export_timings_csv": "export_timings_csv",
 }
 #: Those that select tests, or say how the project runs them.
 _SELECT = ("settings", "testrunner", "pythonpath", "top_level")

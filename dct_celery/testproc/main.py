@@ -230,6 +230,7 @@ def _describe(project: Project, load: messages.Load, start: float) -> messages.L
         lasting=said.lasting,
         measured=load.coverage or said.measured,
         artifact_paths=said.artifact_paths,
+        timings_file=said.timings_file,
     )
 
 

@@ -168,6 +168,8 @@ class Loaded(Message):
     measured: bool = False
     #: Globs of files that come home, by the user's arguments.
     artifact_paths: list[str] = field(default_factory=list)
+    #: File of timings that the project's settings name; empty: they name none.
+    timings_file: str = ""
 
 
 @message

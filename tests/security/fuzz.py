@@ -31,7 +31,7 @@ from dct_celery.adapters.source.index import Index
 from dct_celery.core import codec
 from dct_celery.core.model import Chunk, Failure, FixtureRef, Manifest, Need, Outcome, Verdict
 from dct_celery.core.model import Phase as Bin
-from dct_celery.core.plan import timings
+from dct_celery.core.plan import timing_format, timings
 from dct_celery.core.plan.planner import Planner, atoms
 from dct_celery.core.plan.timings import Estimates
 from dct_celery.core.run import events as ev
@@ -525,9 +525,18 @@ def worker_files(text: str) -> None:
         RunFolder(base).published()
 
 
+_TIMINGS = {"t:a.T.x": timings.Sample(1.5, 3), "c:a.T": timings.Sample(0.5, 2)}
+
+
 def timing_samples(text: str) -> None:
     sample = timings.decode(text)
     assert sample is None or isinstance(sample, timings.Sample)
+
+
+def timing_files(text: str) -> None:
+    for parse in (timing_format.from_json, timing_format.from_csv):
+        with contextlib.suppress(timing_format.BadTimings):
+            assert all(0 <= sample.seconds < 1e9 for sample in parse(text).values())
 
 
 DOORS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
@@ -557,6 +566,13 @@ DOORS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
     "spool": (damaged(_SPOOL), spools),
     "worker's files": (TEXT | JSON.map(json.dumps), worker_files),
     "timings": (TEXT | JSON.map(json.dumps), timing_samples),
+    "files of timings": (
+        damaged(timing_format.to_json(_TIMINGS))
+        | damaged(timing_format.to_csv(_TIMINGS))
+        | mutated(json.loads(timing_format.to_json(_TIMINGS))).map(json.dumps)
+        | TEXT,
+        timing_files,
+    ),
 }
 
 

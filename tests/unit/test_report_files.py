@@ -13,7 +13,8 @@ import pytest
 from dct_celery.core.model import Artifact, Entry, Outcome, Phase, RunReport, Verdict
 from dct_celery.errors import UsageError
 from dct_celery.reports.file_reporters import of_settings
-from dct_celery.reports.files import check_writable, write_json, write_junit
+from dct_celery.reports.files import write_json, write_junit
+from dct_celery.security.outputs import check_writable
 from dct_celery.settings import Settings
 
 ENTRY = Entry(
@@ -105,7 +106,7 @@ def test_a_write_that_fails_leaves_the_old_file_whole(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dct_celery.reports.files.os.replace", full)
+    monkeypatch.setattr("dct_celery.security.outputs.os.replace", full)
 
     # When
     with pytest.raises(UsageError, match="No space left"):

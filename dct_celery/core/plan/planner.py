@@ -43,7 +43,7 @@ class Atom:
     estimate: float
     #: Sorted names: "port:N", "file:PATH".
     locks: tuple[str, ...]
-    #: False if not one of its tests was ever timed.
+    #: False if nothing is known of the duration of its tests.
     known: bool
     #: Aliases that the sequential run has flushed before it reaches this atom.
     flushed: tuple[str, ...] = ()
@@ -114,7 +114,7 @@ def _root(parents: dict[_Group, _Group], group: _Group) -> _Group:
 def _atom(group: Sequence[Entry], estimates: Estimates, first_flush: Mapping[str, int]) -> Atom:
     phase = group[0].phase
     flushed = _flushed_before(phase, group[0].index, first_flush)
-    times = [estimates.test(entry) for entry in group]
+    times = [estimates.planned(entry) for entry in group]
     default = estimates.default(phase)
     tests = sum(default if seconds is None else seconds for seconds in times)
     classes = sum(estimates.class_cost(cls) for cls in dict.fromkeys(entry.cls for entry in group))

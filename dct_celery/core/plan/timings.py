@@ -2,7 +2,8 @@
 
 A sample belongs to a test ("t:" + id) or to a class ("c:" + name). The set-up and tear-down of a
 class are kept apart from its tests, so that they count once however many of its tests are selected.
-All times are seconds.
+A hint ("h:" + id or path of a file) is what another tool has measured, somehow: plans are made with
+it until a run of ours has measured, limits never. All times are seconds.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ FALLBACK_SECONDS = 0.05
 
 #: Name in the store of what building the templates of the databases takes.
 TEMPLATES = "templates"
-_TEST = "t:"
-_CLASS = "c:"
+TEST = "t:"
+CLASS = "c:"
+HINT = "h:"
+#: What names of samples begin with; others are not about tests.
+NAMED = (TEST, CLASS, HINT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,41 +80,62 @@ def fold(old: Sample | None, seconds: float) -> Sample:
 
 def test_key(entry: Entry) -> str:
     """Name of the entry's own sample in the store."""
-    return _TEST + entry.id
+    return TEST + entry.id
 
 
 def class_key(entry: Entry) -> str:
     """Name of the sample of what the entry's class costs besides its tests."""
-    return _CLASS + entry.cls
+    return CLASS + entry.cls
+
+
+def without_stale_hints(samples: Mapping[str, Sample]) -> dict[str, Sample]:
+    """The samples but for hints at tests that runs have measured."""
+    return {
+        key: sample
+        for key, sample in samples.items()
+        if not (key.startswith(HINT) and TEST + key.removeprefix(HINT) in samples)
+    }
 
 
 class Estimates:
     """Predicted seconds, from stored samples.
 
     `entries` (the manifest) says which samples belong to which phase; without it `default` knows
-    only the overall median.
+    only the overall median, and hints at files say nothing. `folder`: that of the project below the
+    root, where the paths of hints begin.
     """
 
-    def __init__(self, samples: Mapping[str, Sample], entries: Iterable[Entry] = ()) -> None:
+    def __init__(
+        self, samples: Mapping[str, Sample], entries: Iterable[Entry] = (), folder: str = "."
+    ) -> None:
         self._samples = {
             key: s.seconds for key, s in samples.items() if s.count > 0 and _is_duration(s.seconds)
         }
+        entries = list(entries)
+        self._shares = self._shares_of_files(entries, folder)
         known: defaultdict[Phase, list[float]] = defaultdict(list)
         for entry in entries:
-            seconds = self.test(entry)
+            seconds = self.planned(entry)
             if seconds is not None:
                 known[entry.phase].append(seconds)
         self._medians = {phase: _median(values) for phase, values in known.items()}
-        tests = [seconds for key, seconds in self._samples.items() if key.startswith(_TEST)]
+        tests = [seconds for key, seconds in self._samples.items() if key.startswith(TEST)]
         self._overall = _median(tests) if tests else FALLBACK_SECONDS
 
     def test(self, entry: Entry) -> float | None:
-        """Seconds of the test alone; None if it was never timed."""
+        """Seconds of the test alone; None if no run has timed it."""
         return self._samples.get(test_key(entry))
+
+    def planned(self, entry: Entry) -> float | None:
+        """The same, else what a hint says of it or of its file; None if nothing is known."""
+        for seconds in (self.test(entry), self._samples.get(HINT + entry.id)):
+            if seconds is not None:
+                return seconds
+        return self._shares.get(entry.file or "")
 
     def class_cost(self, cls: str) -> float:
         """Seconds of the class's set-up and tear-down together; 0 if never timed."""
-        return self._samples.get(_CLASS + cls, 0.0)
+        return self._samples.get(CLASS + cls, 0.0)
 
     def default(self, phase: Phase) -> float:
         """Seconds of a test never timed.
@@ -118,6 +143,20 @@ class Estimates:
         The median of its phase, else of all tests, else FALLBACK_SECONDS.
         """
         return self._medians.get(phase, self._overall)
+
+    def _shares_of_files(self, entries: Iterable[Entry], folder: str) -> dict[str, float]:
+        """File -> its seconds for each of its tests, where a hint is all that is known of them."""
+        tests: defaultdict[str, list[Entry]] = defaultdict(list)
+        for entry in entries:
+            tests[entry.file or ""].append(entry)
+        start = "" if folder == "." else f"{folder}/"
+        shares = {}
+        for file, those in tests.items():
+            inside = file.startswith(start)
+            seconds = self._samples.get(HINT + file.removeprefix(start)) if inside else None
+            if seconds is not None and all(self.test(entry) is None for entry in those):
+                shares[file] = seconds / len(those)
+        return shares
 
 
 def learn(
@@ -135,7 +174,7 @@ def learn(
     for entry, seconds in verdicts:
         measured[test_key(entry)].append(seconds)
     for cls, seconds in class_costs.items():
-        measured[_CLASS + cls].append(seconds)
+        measured[CLASS + cls].append(seconds)
     new = {}
     for key, values in measured.items():
         valid = [seconds for seconds in values if _is_duration(seconds)]

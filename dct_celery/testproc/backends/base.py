@@ -103,6 +103,8 @@ class Description:
     measured: bool = False
     #: Globs below the root: files that plugins write and that come home, by the arguments.
     artifact_paths: list[str] = field(default_factory=list)
+    #: File that the project's settings want to keep timings in; empty: none.
+    timings_file: str = ""
 
 
 class Project(Protocol):

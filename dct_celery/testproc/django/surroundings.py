@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dct_celery.core.command import default_settings
+from dct_celery.errors import ConfigError
 
 #: Settings that shape the schema or the tested behaviour and have a stable repr. Secrets, hosts and
 #: paths are left out.
@@ -35,6 +36,18 @@ def facts() -> dict[str, str]:
         "debug": str(_configured_debug()).lower(),
         "settings": os.environ.get("DJANGO_SETTINGS_MODULE", ""),
     }
+
+
+def timings_file() -> str:
+    """What the setting TEST_TIMINGS_FILE names; empty if it is not set. Raises ConfigError."""
+    from django.conf import settings
+
+    path = getattr(settings, "TEST_TIMINGS_FILE", None) or ""
+    if isinstance(path, str | os.PathLike):
+        return os.fsdecode(path)
+    raise ConfigError(
+        f"TEST_TIMINGS_FILE in Django's settings is no path but {path!r}; give the path of a file"
+    )
 
 
 def _configured_debug() -> bool:

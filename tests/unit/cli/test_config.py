@@ -65,7 +65,7 @@ def test_the_groups_come_in_the_order_of_the_help(project: Path) -> None:
     # Then
     assert titles == [
         f"Project: {project}", "Selection and order:", "Fleet:", "Code:", "Databases:", "Limits:",
-        "Reports:", "Worker:",
+        "Reports:", "Timings:", "Worker:",
     ]  # fmt: skip
 
 

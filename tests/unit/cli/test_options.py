@@ -168,6 +168,7 @@ def test_the_help_has_sections_in_one_column() -> None:
         "Databases:",
         "Limits:",
         "Reports:",
+        "Timings:",
         "Other:",
         "Exit codes:",
     ]

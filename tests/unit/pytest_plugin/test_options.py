@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from dct_celery.pytest_plugin import OLDER, VALUES
 from dct_celery.pytest_plugin.node import Node
 from dct_celery.pytest_plugin.session import DispatcherSession
 
@@ -45,6 +46,8 @@ def test_options_of_a_project_that_are_called_like_the_older_spelling_are_its_ow
     )
     # When / Then
     assert "1 passed" in run_pytest(tmp_path, "--concurrent", "--workers", "4")
+    said = run_pytest(tmp_path, "--concurrent", "--export-timings=x.json")
+    assert "unrecognized arguments: --export-timings=x.json" in said, "nobody asks for dct"
 
 
 def test_a_wrong_number_of_workers_is_one_line_that_names_the_option_as_it_was_spelt(
@@ -64,6 +67,51 @@ def test_a_wrong_number_of_workers_is_one_line_that_names_the_option_as_it_was_s
         said = run_pytest(tmp_path, "--own", *words, "-p", "no:randomly")
         # Then
         assert f"ERROR: {option}: 'many' is not valid; give a whole number" in said, said
+        assert "Traceback" not in said
+
+
+#: Options of a plugin that has taken all of our older names: a value, or none.
+_TAKEN = """
+def pytest_addoption(parser):
+    for name in {names}:
+        parser.addoption(name, default=0, {more})
+"""
+
+
+@pytest.mark.parametrize("more", ["", "action='store_true'", "type=int"])
+@pytest.mark.parametrize("place", ["conftest.py", "taken.py"])
+def test_what_another_plugin_is_called_like_an_older_spelling_is_its_own(
+    tmp_path: Path, place: str, more: str
+) -> None:
+    # Given a plugin or conftest that has them, whatever they are
+    names = sorted(OLDER.keys() - {"--concurrent", "--timeout"})
+    (tmp_path / place).write_text(_TAKEN.format(names=names, more=more))
+    (tmp_path / "test_it.py").write_text("def test_it():\n    pass\n")
+    plugin = ("-p", "taken") if place == "taken.py" else ()
+    value = () if "true" in more else ("7",)
+    words = [word for name in names for word in (name, *value)]
+    # When dct is asked for, and something with which pytest runs no tests
+    said = run_pytest(
+        tmp_path, *plugin, "--concurrent", "--collect-only", "-q", *words, PYTHONPATH=str(tmp_path)
+    )
+    # Then
+    assert "1 test collected" in said
+
+
+def test_the_older_spellings_are_settings_of_ours_and_errors_name_them_so(tmp_path: Path) -> None:
+    # Given
+    (tmp_path / "test_it.py").write_text("def test_it():\n    pass\n")
+    for words, problem in (
+        (("--dct", "--test-timeout", "-1"), "ERROR: --test-timeout: '-1' is not valid; give a num"),
+        (("--dct", "--timeout=soon", "-p", "no:timeout"), "ERROR: --timeout: 'soon' is not valid"),
+        (("--dct", "--worker-timeout=9", "--dct-timeout=0"),
+         "dct: --worker-timeout has no effect: a slot takes tests for as long as the run lasts;"),
+        (("--export-timings", "x.json"), "unrecognized arguments: --export-timings"),
+    ):  # fmt: skip
+        # When
+        said = run_pytest(tmp_path, *words)
+        # Then
+        assert problem in said, said
         assert "Traceback" not in said
 
 
@@ -90,15 +138,14 @@ def test_the_older_spelling_takes_this_machine_where_no_fleet_is_configured(
         monkeypatch.delenv(name)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    option = SimpleNamespace(
-        dct_concurrent=True, dct_local=None, dct_store=None, dct_broker=None, dct_pool=None,
-        dct_run_id=None, dct_json=None,
-    )  # fmt: skip
+    values = {f"dct_{name}": None for name, _, _ in VALUES.values()}
+    option = SimpleNamespace(dct_concurrent=True, **values)
     vars(option).update(given)
     config: Any = SimpleNamespace(
         option=option,
         pluginmanager=pytest.PytestPluginManager(),
         rootpath=tmp_path,
+        stash=pytest.Stash(),
         invocation_params=SimpleNamespace(args=("--concurrent",), dir=tmp_path),
         getoption=lambda name, default: default,
     )

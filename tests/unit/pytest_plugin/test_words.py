@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dct_celery.pytest_plugin import VALUES, in_our_words
+from dct_celery.pytest_plugin import OLDER, VALUES, WITHOUT_EFFECT, in_our_words
 from dct_celery.pytest_plugin.session import own_words
 from dct_celery.settings import OPTIONS
 
@@ -18,6 +18,7 @@ from dct_celery.settings import OPTIONS
         (["tests", "--dct-store", "redis://:secret@store/0"], ("tests",)),
         (["-p", "dct", "a::test[--dct]"], ("-p", "dct", "a::test[--dct]")),
         (["--dct-pool"], ()),
+        (["--dct-worker-timeout", "9", "--dct-test-timeout=9", "x"], ("x",)),
         (["--dct-concurrent", "x"], ("x",)),
     ],
 )
@@ -29,6 +30,7 @@ def test_each_option_is_a_setting() -> None:
     # Given
     options = {option.name: option for option in OPTIONS}
     # Then
+    assert set(OLDER.values()) <= {"--dct-concurrent", WITHOUT_EFFECT, *VALUES}
     for flag, (name, _, _) in VALUES.items():
         assert flag == f"--dct-{name.replace('_', '-')}"
         assert name in options
@@ -41,7 +43,15 @@ def test_each_option_is_a_setting() -> None:
         (["--workers", "4", "--concurrent"], ["--dct-local", "4", "--dct-concurrent"]),
         (["--concurrent", "--workers=4"], ["--dct-concurrent", "--dct-local=4"]),
         (["--concurrent", "--", "--workers"], ["--dct-concurrent", "--", "--workers"]),
+        (
+            ["--dct", "--import-timings", "a.json", "--export-timings-csv=a=b.csv"],
+            ["--dct", "--dct-import-timings", "a.json", "--dct-export-timings-csv=a=b.csv"],
+        ),
+        (
+            ["--test-timeout=5", "--timeout", "60", "--worker-timeout=60"],
+            ["--dct-test-timeout=5", "--dct-timeout", "60", "--dct-worker-timeout=60"],
+        ),
     ],
 )
 def test_the_older_spelling_is_translated(given: list[str], ours: list[str]) -> None:
-    assert in_our_words(given) == ours
+    assert in_our_words(given, OLDER) == ours

@@ -72,6 +72,7 @@ class DjangoProject:
     def describe(self, packages: dict[str, str]) -> Description:
         with failing_as("settings"):
             described, configured = databases.describe(self), databases.configured(self)
+            timings_file = surroundings.timings_file()
         load = self._load
         depends = [os.path.join(load.directory, glob) for glob in load.template_depends]
         return Description(
@@ -86,6 +87,7 @@ class DjangoProject:
             not_honoured=self._not_honoured(),
             receivers=migrate_signals.own_receivers(),
             unimported=manifest.unimported(self.tests),
+            timings_file=timings_file,
         )
 
     def _not_honoured(self) -> list[str]:

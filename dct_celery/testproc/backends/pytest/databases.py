@@ -84,6 +84,7 @@ class Databases:
             schema=schema,
             redis_in_use=surroundings.redis_in_use(),
             receivers=migrate_signals.own_receivers(),
+            timings_file=surroundings.timings_file(),
         )
 
     def _with_fixtures(self, schema: str) -> str:

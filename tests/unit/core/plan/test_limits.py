@@ -77,3 +77,11 @@ def test_a_chunk_carries_the_limits_of_its_tests_and_a_retry_those_of_the_rest()
         400.0,
     )
     assert rest.avoid_worker == "build-a"
+
+
+def test_what_another_tool_has_measured_shortens_no_limit() -> None:
+    # Given
+    manifest = make_manifest(group("a.T"))
+    hint = Estimates({f"h:{manifest[0].id}": Sample(0.1, 1)}, manifest)
+    # When / Then
+    assert Limits(manifest, hint).base((0,)) == UNTIMED_SECONDS

@@ -190,3 +190,42 @@ def test_a_measurement_that_is_no_duration_teaches_nothing(seconds: float) -> No
     # When / Then
     assert learn([(bad, seconds)], {"app.tests.Case": seconds}, {}) == {}
     assert learn([(bad, seconds), (twin, 2.0)], {}, {}) == {"t:same": Sample(2.0, 1)}
+
+
+def test_a_plan_knows_what_was_measured_before_what_a_hint_says() -> None:
+    # Given
+    measured, hinted, new = make_manifest(group("a.T", count=3)).entries
+    samples = {
+        timings.test_key(measured): Sample(1.0, 4),
+        f"h:{measured.id}": Sample(9.0, 1),
+        f"h:{hinted.id}": Sample(2.0, 1),
+    }
+    # When
+    estimates = Estimates(samples)
+    # Then
+    assert [estimates.planned(entry) for entry in (measured, hinted, new)] == [1.0, 2.0, None]
+    assert estimates.test(hinted) is None, "no limit is made of a hint"
+
+
+def test_a_hint_at_a_file_is_shared_by_its_tests_until_one_of_them_is_measured() -> None:
+    # Given the folder of a project below the top of its tree
+    manifest = make_manifest(
+        group("a.T", count=4, file="site/tests/test_a.py"), group("b.T", file="tests/test_a.py")
+    )
+    hint = {"h:tests/test_a.py": Sample(6.0, 1)}
+    # When
+    estimates = Estimates(hint, manifest.entries, "site")
+    later = Estimates(
+        hint | {timings.test_key(manifest[0]): Sample(0.5, 1)}, manifest.entries, "site"
+    )
+    # Then
+    assert [estimates.planned(entry) for entry in manifest] == [1.5, 1.5, 1.5, 1.5, None]
+    assert later.planned(manifest[1]) is None
+    assert estimates.default(Phase.ISOLATED) == 1.5
+
+
+def test_hints_at_what_was_measured_are_stale() -> None:
+    # Given
+    samples = {key: Sample(1.0, 1) for key in ("t:a", "h:a", "h:b", "c:b")}
+    # Then
+    assert timings.without_stale_hints(samples).keys() == {"t:a", "h:b", "c:b"}
