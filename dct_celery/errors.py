@@ -7,7 +7,8 @@ machine is at fault.
     ├── UsageError (4)              a flag, variable, file or label is wrong
     │   ├── ConfigError (4)
     │   │   ├── StoreRefused (4)    the store's URL, password, rights, certificate or version
-    │   │   └── BrokerRefused (4)   the same of the broker
+    │   │   ├── BrokerRefused (4)   the same of the broker
+    │   │   └── GuardRefused (4)    a database or file that tests must not come near
     │   ├── Untrusted (4)           a message is not signed with our key, or is malformed
     │   └── CollectionError (4)     the suite could not be built: settings, runner, labels
     ├── NothingSelected (5)
@@ -20,6 +21,8 @@ machine is at fault.
         ├── DatabaseError
         │   ├── CloneFailed
         │   └── DatabaseUnfit (4)   the server is too old, or our role lacks a right
+        │       └── UnsupportedDatabase (4)  no driver, or a vendor that cannot be cloned
+        ├── MachineUnfit (4)        this machine has less than one slot takes
         ├── LeaseLost
         └── TestProcessError
             ├── ProcessDied
@@ -62,6 +65,10 @@ class StoreRefused(ConfigError):
 
 class BrokerRefused(ConfigError):
     """The broker is reachable but refuses us, or its URL is wrong."""
+
+
+class GuardRefused(ConfigError):
+    """Tests must not come near this: it looks like production, or others can change it."""
 
 
 class Untrusted(UsageError):
@@ -156,6 +163,16 @@ class DatabaseUnfit(DatabaseError):
     exit_code = 4
 
 
+class UnsupportedDatabase(DatabaseUnfit):
+    """A vendor that cannot be cloned, or whose driver is not installed."""
+
+
+class MachineUnfit(InfrastructureError):
+    """This machine has less than one slot takes."""
+
+    exit_code = 4
+
+
 class LeaseLost(InfrastructureError):
     """The lease of this chunk is no longer ours; unsent results of it are void."""
 
@@ -176,3 +193,20 @@ class ProtocolError(TestProcessError):
     def __init__(self, message: str, data: bytes = b"") -> None:
         super().__init__(message)
         self.data = data
+
+
+# -- names of django-concurrent-test ---------------------------------------------------
+# Each catches what it is equal to, and what is below that in the tree.
+
+ConcurrentTestException = DatabaseTemplateException = DctError
+ConfigurationException = ConfigError
+SecurityException = GuardRefused
+DatabaseCloneException = CloneFailed
+PermissionException = DatabaseUnfit
+ResourceException = MachineUnfit
+#: The worker did not renew its lease in time.
+WorkerTimeout = LeaseLost
+#: What a retry on another machine may mend.
+WorkerRetryException = InfrastructureError
+#: A test over its limit is a verdict here; what is raised is about its process.
+TestTimeoutException = TestProcessError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dct_celery.errors import DatabaseUnfit
+from dct_celery.errors import UnsupportedDatabase
 from dct_celery.ports import DatabasePolicy, DatabaseServer, DatabaseSpec
 
 _DEFAULT_POLICY = DatabasePolicy()
@@ -15,12 +15,12 @@ def server_for(
 ) -> DatabaseServer:
     """The adapter for the spec's vendor; `folder` is where SQLite's files go.
 
-    Raises DatabaseUnfit for a vendor that cannot be cloned, or whose driver is not installed.
+    Raises UnsupportedDatabase for a vendor that cannot be cloned, or whose driver is not installed.
     """
     try:
         server = _server(spec, folder, policy)
     except ImportError as error:
-        raise DatabaseUnfit(
+        raise UnsupportedDatabase(
             f"database {spec.alias!r} is of vendor {spec.vendor!r}, "
             f"whose driver this worker lacks: {error}; "
             "pip install "
@@ -28,7 +28,7 @@ def server_for(
             "worker"
         ) from error
     if server is None:
-        raise DatabaseUnfit(
+        raise UnsupportedDatabase(
             f"database {spec.alias!r} is of vendor {spec.vendor!r}, which cannot be cloned; "
             "PostgreSQL, MySQL, MariaDB and SQLite can: "
             "run this project in sequence with `manage.py test`"
