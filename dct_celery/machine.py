@@ -77,6 +77,11 @@ def slots_of(machine: Machine, slot_memory: int = SLOT_MEMORY) -> Slots:
     )
 
 
+def room() -> Slots:
+    """`slots_of` this machine as it is now."""
+    return slots_of(look())
+
+
 def size(number: int) -> str:
     """Bytes for people: "1.2 GiB", "400 MiB"."""
     return f"{number / _GIB:.1f} GiB" if number >= _GIB else f"{number // _MIB} MiB"

@@ -168,14 +168,14 @@ class Settings:
     )
     local: int | None = _fleet(
         "int",
-        "Run on this machine alone with N slots; without N, one per core",
+        "Run on this machine alone with N slots; without N, one per core, memory permitting",
         bare=0,
         minimum=0,
         metavar="[N]",
     )
     local_fallback: int | None = _fleet(
         "int",
-        "Run on this machine with N slots (without N, one per core) if no worker connects within"
+        "Run on this machine with N slots (without N, as --local) if no worker connects within"
         " --fallback-after",
         bare=0,
         minimum=0,

@@ -62,7 +62,7 @@ def get_safe_worker_count() -> int:
 
     Raises MachineUnfit where its memory, or that of a control group, is less than one slot takes.
     """
-    slots = machine.slots_of(machine.look())
+    slots = machine.room()
     log.info("%s", slots.reason)
     return slots.count
 
@@ -192,7 +192,7 @@ def _warnings_of_variables() -> Iterator[str]:
     workers = get_env_var(name, None, int)
     if workers is not None and workers < 1:
         raise ConfigError(f"{name}: {workers} is not valid; give 1 or more, or unset it")
-    slots = machine.slots_of(machine.look())
+    slots = machine.room()
     if workers is not None and workers > slots.count:
         yield f"{name} is {workers}, and this machine has room for {slots.reason}"
     name = ENV_VARS["TIMEOUT"]

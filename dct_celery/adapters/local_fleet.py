@@ -21,6 +21,7 @@ from typing import Self
 
 from dct_celery.adapters.embedded import child
 from dct_celery.adapters.embedded.valkey import EmbeddedValkey
+from dct_celery.machine import room
 from dct_celery.security.files import try_lock
 from dct_celery.security.folders import state_folder
 from dct_celery.settings import OPTIONS, Settings
@@ -57,9 +58,8 @@ class LocalFleet:
 
 
 @contextlib.contextmanager
-def local_fleet(settings: Settings) -> Iterator[LocalFleet]:
+def local_fleet(settings: Settings, slots: int) -> Iterator[LocalFleet]:
     """A running store and worker, removed afterwards, even if this process is killed."""
-    slots = settings.local or len(os.sched_getaffinity(0))
     with (
         tempfile.TemporaryDirectory(prefix="dct-local-") as folder,
         _work_folder(settings, Path(folder)) as work,
@@ -118,7 +118,7 @@ class Standby:
 
     def start(self) -> int:
         """Starts it; returns its number of slots."""
-        slots = self._settings.local_fallback or len(os.sched_getaffinity(0))
+        slots = self._settings.local_fallback or room().count
         base = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="dct-fallback-")))
         work = self._stack.enter_context(_work_folder(self._settings, base))
         # A unique name: several dispatchers on one machine may need such a worker.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from dct_celery.bootstrap.worker import cache_folder
 from dct_celery.core.projects import RECOGNISED
+from dct_celery.machine import room
 from dct_celery.security import masking
 from dct_celery.settings import Settings, warnings_of
 
@@ -110,7 +111,7 @@ def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> It
     slots = (
         sum(info.slots for info in infos)
         if settings.local is None
-        else settings.local or len(os.sched_getaffinity(0))
+        else settings.local or room().count
     )
     if refused:
         yield doctor_databases.Finding(
