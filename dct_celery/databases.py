@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import sqlite3
 import tempfile
 import time
@@ -38,10 +39,15 @@ __all__ = [
 
 #: Seconds that ended sessions get to disappear.
 _PATIENCE = 5.0
+#: Seconds that one attempt to connect may take.
+_CONNECT = 60.0
 #: Seconds between two looks.
 _PAUSE = 0.1
 #: What Django puts before NAME.
 _TEST = "test_"
+#: What follows the name of a test database in that of its copies: those of `--parallel`, and
+#: `template_db` of `testing.fixtures`.
+_COPY = r"(_\d+|_t[0-9a-f]{6})?"
 #: PostgreSQL hides the type of another role's session.
 _SESSIONS = {
     "postgresql": (
@@ -84,9 +90,13 @@ def terminate_connections(name: str, vendor: str, using: str | None = None) -> i
         UnsupportedDatabase: No alias is of that vendor.
         PermissionException: The role may not end another role's sessions.
         DatabaseError: The server does not answer, or a session does not end.
+        ConfigError: `using` is no alias, or one of another vendor.
     """
-    alias = using or _alias_of(vendor)
+    wanted = "sqlite" if vendor == "sqlite3" else vendor
+    alias = using or _alias_of(wanted)
     one = validation.guarded(alias, name)
+    if one.vendor != wanted:
+        raise ConfigError(f"database {alias!r} is of vendor {one.vendor!r} and not {vendor!r}")
     if one.vendor == "sqlite":
         return 0
     if one.vendor not in _SESSIONS:
@@ -124,6 +134,7 @@ def wait_for_database_ready(name: str, timeout: float = 30, using: str = "defaul
     Raises:
         DatabaseCloneException: It is not ready by then. The message has the last reason.
         GuardRefused: The guards refuse it; nothing was connected to.
+        ConfigError: `timeout` is below 0, or `using` is no alias.
     """
     if not timeout >= 0:
         raise ConfigError(f"timeout is {timeout}; give seconds, 0 or more")
@@ -131,7 +142,7 @@ def wait_for_database_ready(name: str, timeout: float = 30, using: str = "defaul
     until = time.monotonic() + timeout
     while True:
         left = until - time.monotonic()
-        why = _why_not_ready(using, name, max(left, 1.0))
+        why = _why_not_ready(using, name, min(max(left, 1.0), _CONNECT))
         if not why:
             return True
         if left <= 0:
@@ -184,9 +195,8 @@ def _alias_of(vendor: str) -> str:
     """`default`, if it is of that vendor, else the first one that is."""
     aliases = sorted(validation.database_aliases(), key=lambda alias: alias != "default")
     vendors = {alias: validation.configured(alias, used=False).vendor for alias in aliases}
-    wanted = vendor.removesuffix("3") if vendor == "sqlite3" else vendor
     for alias in aliases:
-        if vendors[alias] == wanted:
+        if vendors[alias] == vendor:
             return alias
     raise UnsupportedDatabase(
         f"no database in DATABASES is of vendor {vendor!r}; there is"
@@ -202,7 +212,7 @@ def _is_test_database(alias: str, name: str) -> bool:
         # Django has put its name into NAME, if a test uses the alias.
         own, given = connection.settings_dict["NAME"], connection.settings_dict["TEST"]["NAME"]
         test = own if own == given or str(own).startswith(_TEST) else ""
-    return bool(test) and (name == test or name.startswith(f"{test}_"))
+    return bool(test) and re.fullmatch(re.escape(test) + _COPY, name) is not None
 
 
 def _is_ours(alias: str, name: str) -> bool:
@@ -242,7 +252,10 @@ def _maintenance(alias: str, name: str) -> Iterator[Any]:
 
 
 def _copy(alias: str, name: str, seconds: float) -> Any:
-    """A wrapper like the alias's for another database of its server; connecting takes so long."""
+    """A wrapper like the alias's for another database of its server.
+
+    `seconds`: how long connecting may take, if OPTIONS does not say.
+    """
     wrapper: Any = connection_of(alias).copy()
     # A pool would give out its connections, which are on the alias's own database.
     options = {
@@ -264,10 +277,12 @@ def _own_sessions(vendor: str) -> set[int]:
     """Those of this thread, as the driver knows them."""
     from django.db import connections
 
-    raw = [one.connection for one in connections.all(initialized_only=True) if one.connection]
-    if vendor == "postgresql":
-        return {one.info.backend_pid for one in raw if hasattr(one, "info")}
-    return {one.thread_id() for one in raw if hasattr(one, "thread_id")}
+    raw: list[Any] = [
+        wrapper.connection
+        for wrapper in connections.all(initialized_only=True)
+        if wrapper.vendor == vendor and wrapper.connection is not None
+    ]
+    return {one.info.backend_pid if vendor == "postgresql" else one.thread_id() for one in raw}
 
 
 def _end(cursor: Any, alias: str, vendor: str, session: int) -> None:

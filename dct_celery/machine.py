@@ -109,8 +109,7 @@ def own_groups(controller: str, root: Path = _ROOT) -> Iterator[tuple[Path, Path
             _, controllers, path = line.split(":", 2)
             if not controllers or controller in controllers.split(","):
                 top = root / "sys/fs/cgroup" / (controller if controllers else "")
-                parts = (part for part in path.split("/") if part not in ("", ".."))
-                yield top.joinpath(*parts), top
+                yield top / path.strip("/"), top
 
 
 def _groups(controller: str, root: Path) -> Iterator[Path]:

@@ -80,7 +80,10 @@ def check_system_resources() -> Resources:
     slots = machine.slots_of(found)
     return {
         "cpu_count": found.cores,
-        "cpu_percent": round(100 * (busy_after - busy) / max(ticks_after - ticks, 1), 1),
+        # Waiting is counted so roughly that it may run backwards.
+        "cpu_percent": min(
+            round(100 * (busy_after - busy) / max(ticks_after - ticks, 1), 1), 100.0
+        ),
         "memory_available_gb": found.free / _GIB,
         "memory_total_gb": found.memory / _GIB,
         "disk_free_gb": shutil.disk_usage(tempfile.gettempdir()).free / _GIB,
@@ -114,7 +117,7 @@ def validate_file_permissions(path: str | os.PathLike[str]) -> None:
 
 
 def validate_database_name(name: str) -> None:
-    """Raises GuardRefused for a name that no test database may have, one like production's first.
+    """Raises GuardRefused for a name that no test database may have.
 
     It looks like production and is not allowed by --allow-database, is denied by --deny-database,
     is longer than 63 bytes, where PostgreSQL would cut it, or has other characters than ASCII
@@ -299,7 +302,7 @@ def sanitize_log_output(text: str) -> str:
     Django's settings are loaded, those of DATABASES and SECRET_KEY. By their surroundings:
     `password=…`, `"api_key": "…"`, passwords of URLs, and the like.
     """
-    return masking.PROCESS(_masker(frozenset(_secrets()))(text))
+    return masking.PROCESS.values(_masker(frozenset(_secrets()))(text))
 
 
 @functools.lru_cache(1)
@@ -312,7 +315,8 @@ def _secrets() -> Iterator[str]:
     conf = sys.modules.get("django.conf")
     if conf is None or not conf.settings.configured:
         return
-    yield str(vars(conf.settings._wrapped).get("SECRET_KEY") or "")
+    # Django's own way to it refuses an empty one.
+    yield str(getattr(conf.settings._wrapped, "SECRET_KEY", ""))
     databases = getattr(conf.settings, "DATABASES", {})
     yield from masking.secrets_of_databases(
         {"alias": alias, **{key.lower(): value for key, value in database.items()}}

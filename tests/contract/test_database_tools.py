@@ -164,6 +164,12 @@ class TestTerminate:
 
     def test_a_copy_that_django_made_is_a_test_database(self, server: Server) -> None:
         assert terminate_connections(f"{server.test}_2", server.vendor) == 0
+        with pytest.raises(SecurityException, match="neither the test database"):
+            terminate_connections(f"{server.test}_archive", server.vendor)
+
+    def test_an_alias_of_another_vendor_is_refused(self, server: Server) -> None:
+        with pytest.raises(ConfigError, match=f"is of vendor '{server.vendor}' and not 'sqlite'"):
+            terminate_connections(server.test, "sqlite", using="default")
 
     def test_a_vendor_that_no_alias_has_is_refused(self, server: Server) -> None:
         with pytest.raises(UnsupportedDatabase, match=r"vendor 'oracle'; there is default \("):
@@ -256,6 +262,9 @@ class TestStats:
                     used = get_connection_pool_stats()
                     wrapper.close()
                 idle = get_connection_pool_stats()
+                # Nor does it answer for another database
+                with pytest.raises(DatabaseCloneException):
+                    wait_for_database_ready("test_absent", timeout=0)
                 wrapper.close_pool()
             # Then
             assert used["total_connections"] == used["pool_size"] == 2
