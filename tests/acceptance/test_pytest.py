@@ -19,10 +19,9 @@ TORTURE = Path(__file__).parents[1] / "pytest_torture"
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iterator[Fleet]:
-    """Two workers of one slot each, shared by the tests of this module."""
+    """A worker of two slots, shared by the tests of this module."""
     with Fleet(tmp_path_factory.mktemp("pool"), fleet_store) as fleet:
-        fleet.worker("build-a")
-        fleet.worker("build-b")
+        fleet.worker(slots=2)
         yield fleet
 
 
@@ -41,9 +40,12 @@ def both(pool: Fleet, project: Path, *words: str, **environment: str) -> PytestR
     return found
 
 
-def test_torture_ends_as_the_sequential_run(pool: Fleet, plain: Path) -> None:
-    # Given a sequential run / When the same tests run distributed / Then nothing differs
-    found = both(pool, plain)
+def test_torture_ends_as_the_sequential_run(fleet: Fleet, plain: Path) -> None:
+    # Given two workers
+    fleet.worker("build-a")
+    fleet.worker("build-b")
+    # When / Then
+    found = both(fleet, plain)
     assert found.code == 1
     assert len(found.cases) > 100
 
@@ -51,24 +53,25 @@ def test_torture_ends_as_the_sequential_run(pool: Fleet, plain: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("-k", "session and not 3"),
-        ("-m", "red"),
+        ("-k", "session and not 3", "--import-mode=importlib", "-o", "console_output_style=count"),
+        ("-m", "red", "--runxfail"),
         ("--deselect", "test_scopes.py", "--deselect=test_ids.py::test_odd"),
-        ("test_ids.py::TestOuter", "test_scopes.py::TestB::test_three"),
-        ("test_outcomes.py::test_passes", "test_outcomes.py::test_passes", "--keep-duplicates"),
-        ("packaged", "grouped"),
-        ("skipped",),
-        ("--import-mode=importlib", "test_session_1.py", "-o", "console_output_style=count"),
+        (
+            "test_ids.py::TestOuter", "test_scopes.py::TestB::test_three", "--keep-duplicates",
+            "test_outcomes.py::test_passes", "test_outcomes.py::test_passes",
+        ),
+        ("packaged", "grouped", "skipped", "-vv", "--durations=0", "--durations-min=100"),
         ("-p", "no:terminal", "test_scopes.py"),
-        ("--basetemp=chosen", "test_surroundings.py"),
-        ("-W", "error", "test_outcomes.py"),
-        ("-vv", "--durations=0", "--durations-min=100", "test_session_2.py"),
-        ("--tb=short", "--capture=sys", "-l", "test_outcomes.py", "test_reports.py"),
-        ("--runxfail", "test_outcomes.py"),
-        ("-o", "junit_family=xunit1", "test_reports.py"),
+        (
+            "--basetemp=chosen", "--tb=short", "--capture=sys", "-l", "test_surroundings.py",
+            "test_outcomes.py", "test_reports.py",
+        ),
+        ("-W", "error", "-o", "junit_family=xunit1", "test_outcomes.py", "test_reports.py"),
         ("-o", "addopts=-ra -n auto", "test_session_1.py"),
-        ("--dist", "loadfile", "test_session_1.py", "test_scopes.py"),
-        ("-q", "-q", "--maxfail=1000", "test_zz_last.py"),
+        (
+            "--dist", "loadfile", "test_session_1.py", "test_scopes.py", "-q", "-q",
+            "--maxfail=1000", "test_zz_last.py",
+        ),
         ("-c", "pytest.ini", "--rootdir=packaged", "--confcutdir=packaged", "packaged"),
     ],
     ids=" ".join,
@@ -408,7 +411,7 @@ def test_more(request, worker_id, testrun_uid, record_property, number):
 # -- Django ----------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["sqlite", "sqlitefile", "pg", "mysql"])
+@pytest.fixture
 def database(request: pytest.FixtureRequest) -> dict[str, str]:
     """Variables for the project."""
     kind = request.param
@@ -427,12 +430,16 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(shutil.copytree(TORTURE / "django", tmp_path_factory.mktemp("torture") / "shelf"))
 
 
-@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize(
+    ("database", "workers"),
+    [("sqlite", 1), ("sqlitefile", 2), ("pg", 2), ("mysql", 2)],
+    indirect=["database"],
+)
 def test_torture_with_databases_ends_as_the_sequential_run(
-    fleet: Fleet, shelf: Path, database: dict[str, str], slots: int
+    fleet: Fleet, shelf: Path, database: dict[str, str], workers: int
 ) -> None:
     # Given
-    for name in ("build-a", "build-b")[:slots]:
+    for name in ("build-a", "build-b")[:workers]:
         fleet.worker(name, slots=1, wait=True, app="dct_celery", host=list, **database)
     expected = sequential(shelf, **database)
     # When
