@@ -254,6 +254,14 @@ class Settings:
         " default: the one that runs dct. Each worker has its own DCT_PYTHON",
         variable="DCT_PYTHON",
     )
+    log_level: Literal["debug", "info", "warning", "error"] = _fleet(
+        "str",
+        "Least level of the log of a worker that this command starts; other workers have Celery's"
+        " own option, -l",
+        default="info",
+        choices=("debug", "info", "warning", "error"),
+        metavar="LEVEL",
+    )
     run_id: str | None = _fleet(
         "str", "Id of the run; default: a random one", metavar="ID", **_RUN_ID
     )
@@ -424,6 +432,10 @@ class Settings:
         " 64 KiB; default: they are not kept",
     )
 
+    log_file: str | None = _report(
+        "path", "Keep the log of a worker that this command starts in this file"
+    )
+
     artifact_path: tuple[str, ...] = _report(
         "list",
         "Bring files that tests write there (glob below the root of the code) into this checkout",
@@ -519,6 +531,12 @@ class Settings:
         minimum=0,
         maximum=60,
         aliases=("DJANGO_TEST_RETRY_DELAY",),
+    )
+    log_format: Literal["text", "json"] = _worker(
+        "str",
+        "How the worker writes its log: text, or json for one object in each line",
+        default="text",
+        choices=("text", "json"),
     )
     drain_seconds: float = _worker(
         "float",

@@ -76,9 +76,15 @@ def local_fleet(settings: Settings) -> Iterator[LocalFleet]:
             worker = _start_worker(private, "local", slots, base, work)
             try:
                 origins = dict.fromkeys(("store", "broker", "pool", "signing_key"), "--local")
-                yield LocalFleet(private, origins, worker, base / "worker.log")
+                yield LocalFleet(private, origins, worker, log_of(settings, base))
             finally:
                 child.stop(worker, signal.SIGTERM, _LEAVE)
+
+
+def log_of(settings: Settings, base: Path) -> Path:
+    """Where the log of a worker of ours goes: where it is wanted, else into its own folder."""
+    wanted = settings.log_file
+    return Path(settings.project_dir, wanted) if wanted else base / "worker.log"
 
 
 def slots_of(settings: Settings, wanted: int | None) -> int:
@@ -156,11 +162,11 @@ def _start_worker(
         "-n",
         f"{name}@%h",
         "-l",
-        "INFO",
+        settings.log_level.upper(),
         "-c",
         str(slots),
     ]
-    with (base / "worker.log").open("wb") as log:
+    with log_of(settings, base).open("wb") as log:
         return child.launch(command, log=log, env=environment, cwd=base)
 
 
@@ -193,7 +199,7 @@ def worker_environment(
     # This command takes the options of workers, too, as it starts one.
     for option in OPTIONS:
         value = getattr(settings, option.name)
-        plain = option.kind in ("int", "float", "bool")
+        plain = option.kind in ("int", "float", "bool") or option.choices
         if option.group == "worker" and plain and value != option.default:
             environment[option.variable] = str(value)
     if settings.python:

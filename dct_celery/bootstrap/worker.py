@@ -38,12 +38,14 @@ from dct_celery.adapters.source.tree import Trees, check_checkout
 from dct_celery.bootstrap.keys import keyring_of
 from dct_celery.core.address import parse
 from dct_celery.core.ids import is_run_id, is_worker_name
+from dct_celery.core.redact import redact
 from dct_celery.errors import ConfigError, DctError, InfrastructureError
 from dct_celery.ports import RUN_SECONDS, DatabasePolicy
 from dct_celery.protocol.door import Door
 from dct_celery.protocol.runs import RunSpec
 from dct_celery.security import masking
 from dct_celery.settings import Settings, load, warnings_of
+from dct_celery.worker import logs
 from dct_celery.worker.folders.work_folder import WorkFolder
 from dct_celery.worker.host.host import Host
 from dct_celery.worker.repeats import RepeatedWarnings
@@ -79,7 +81,9 @@ class _MainProcess:
 
     def __init__(self, app: App, settings: Settings) -> None:
         self._app = app
-        self._settings = settings
+        self.settings = settings
+        #: Of the worker, once Celery has said it.
+        self.name = ""
         #: Celery's worker, once its pool has forked.
         self._worker: Any = None
         self._host: Host | None = None
@@ -93,10 +97,10 @@ class _MainProcess:
 
     def start(self, worker: Any) -> None:
         self._worker = worker
-        self._host = _start_host(self._settings, worker, self.runs)
+        self._host = _start_host(self.settings, worker, self.runs)
         self._watchdog = _start_watchdog(self._app, self.runs, worker)
-        if self._settings.warm is not None:
-            self._warming = _start_warming(self._settings)
+        if self.settings.warm is not None:
+            self._warming = _start_warming(self.settings)
 
     def drain(self) -> None:
         """The worker was asked to end: slots finish their chunks and take no more."""
@@ -170,11 +174,18 @@ def _connect_signals(main: _MainProcess) -> None:
         for slot in _slots.values():
             slot.close()
 
-    def leave_out_repeats(logger: logging.Logger, **_: object) -> None:
+    def set_up_log(logger: logging.Logger, **_: object) -> None:
         for handler in logger.handlers:
+            handler.addFilter(logs.add_fields)
             handler.addFilter(RepeatedWarnings())
+            if main.settings.log_format == "json":
+                handler.setFormatter(logs.JsonLines(main.name))
 
-    signals.after_setup_logger.connect(leave_out_repeats, weak=False)
+    def note_name(sender: object = None, **_: object) -> None:
+        main.name = str(sender)
+
+    signals.celeryd_init.connect(note_name, weak=False)
+    signals.after_setup_logger.connect(set_up_log, weak=False)
     signals.worker_shutting_down.connect(lambda **_: main.drain(), weak=False)
     signals.worker_shutdown.connect(lambda **_: main.stop(), weak=False)
     signals.worker_process_shutdown.connect(lambda **_: close_slots(), weak=False)
@@ -194,12 +205,14 @@ def _prove_servers(app: App, settings: Settings, origins: Mapping[str, str]) -> 
         with contextlib.closing(client.connect(settings.store, retries=0)) as asked:
             for warning in client.check(asked, settings.store, origins["store"]).warnings:
                 log.warning("%s", warning)
+        log.info("connected to the store %s", redact(settings.store))
 
     def broker() -> None:
         queue = CeleryChunkQueue(app, f"check-{secrets.token_hex(6)}", origins["broker"])
         queue.check(declare=False)
         if queue.warning:
             log.warning("%s", queue.warning)
+        log.info("connected to the broker %s", redact(settings.broker))
 
     if used := sorted(name for name in os.environ if name.startswith("CELERY_BROKER")):
         log.warning(
@@ -269,6 +282,7 @@ def _start_host(settings: Settings, worker: Any, runs: Runs) -> Host:
             " the same user can read it; DCT_SIGNING_KEY_FILE keeps it out (docs/security.md)"
         )
     host.start()
+    log.info("ready: %d slots for pool %s", worker.concurrency, settings.pool)
     return host
 
 

@@ -29,6 +29,8 @@ class DatabaseSpec:
     serialize: bool = False
     late_flush: bool = False
     aliases: tuple[str, ...] = ()
+    #: The project's own name, for people who look at the server; may be empty.
+    project: str = ""
 
     @property
     def names(self) -> set[str]:

@@ -20,12 +20,15 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.management.base import CommandError
 from django.test.runner import DiscoverRunner
 
 from dct_celery.runner.results import Metrics, Results
+
+if TYPE_CHECKING:
+    from dct_celery.runner.command_line import Plan
 
 #: This is a collect process, a loader or a test process, or what `dct run` has fallen back to;
 #: whoever starts one sets the variable.
@@ -161,7 +164,7 @@ class ConcurrentTestRunner(DiscoverRunner):
                 _say(line)
             if planned.in_sequence:
                 return self._run_in_sequence(test_labels, planned.in_sequence)
-            return self._run_distributed(planned.argv, planned.report)
+            return self._run_distributed(planned)
 
         def _run_in_sequence(self, labels: Sequence[str], why: str) -> int:
             _say(f"the tests run in sequence, not distributed: {why}")
@@ -169,13 +172,14 @@ class ConcurrentTestRunner(DiscoverRunner):
             _say(f"the tests ran in sequence: {why}")
             return int(failures)
 
-        def _run_distributed(self, argv: Sequence[str], report: Path | None) -> int:
+        def _run_distributed(self, planned: Plan) -> int:
             from dct_celery.runner.process import colours, environment, run
 
-            with self._results.kept_in(report) as flags:
+            command, *arguments = planned.argv
+            with self._results.kept_in(planned.report) as flags:
                 code = run(
-                    [sys.executable, "-P", "-m", "dct_celery.cli", *argv[:1], *flags, *argv[1:]],
-                    {**environment(), **colours(self.given)},
+                    [sys.executable, "-P", "-m", "dct_celery.cli", command, *flags, *arguments],
+                    {**environment(), **planned.environment, **colours(self.given)},
                 )
             if code not in (0, _FAILED):
                 raise SystemExit(code)

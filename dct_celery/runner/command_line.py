@@ -82,6 +82,8 @@ class Plan:
     notes: list[str]
     #: Why the tests run here, in sequence; empty if they do not.
     in_sequence: str
+    #: Variables for it.
+    environment: dict[str, str]
     #: Where the JSON report is written; None if nobody asked for one.
     report: Path | None
 
@@ -93,7 +95,7 @@ def plan(runner: type[DiscoverRunner], options: Mapping[str, Any], labels: Seque
     wanted = _wanted(given)
     settings, origins = load(wanted, env=os.environ, cwd=Path.cwd(), project=found)
     if settings.sequential:
-        return Plan([], notes, f"{origins['sequential']} says so", None)
+        return Plan([], notes, f"{origins['sequential']} says so", {}, None)
     added = list(project_settings.flags(found, origins))
     if origins["fallback"] == "default":
         added.append("--fallback=sequential")
@@ -105,7 +107,8 @@ def plan(runner: type[DiscoverRunner], options: Mapping[str, Any], labels: Seque
     if _measured():
         raise Refused(_NO_COVERAGE)
     report = Path(settings.project_dir, settings.json) if settings.json else None
-    return Plan(command_line(runner, given, labels, added), notes, "", report)
+    argv = command_line(runner, given, labels, added)
+    return Plan(argv, notes, "", project_settings.variables(found, origins), report)
 
 
 def _nowhere(origins: Mapping[str, str]) -> bool:

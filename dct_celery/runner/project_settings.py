@@ -2,8 +2,9 @@
 
     CONCURRENT_TEST_CONFIG = {"PARALLEL": 4, "TEST_TIMEOUT": 60, "POOL": "ci"}
 
-The names of django-concurrent-test work, its CONCURRENT_TEST too. Only the test runner class reads
-them: `dct run` knows its settings before it knows the project's.
+The names of django-concurrent-test work, its CONCURRENT_TEST too, and CONCURRENT_TEST_LOGGING for
+the log of the worker on this machine. Only the test runner class reads them: `dct run` knows its
+settings before it knows the project's.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dct_celery.core.option import Option
 from dct_celery.errors import ConfigError
 from dct_celery.settings import OPTIONS
 
 #: Names of the setting; the first one wins where both say something.
 NAMES = ("CONCURRENT_TEST_CONFIG", "CONCURRENT_TEST")
 #: Names of django-concurrent-test -> our settings; "!" means the opposite.
-_OLD = {
+OLD = {
     "ENABLED": "!sequential",
     "WORKERS": "parallel",
     "MAX_RETRIES": "database_retries",
@@ -26,6 +28,8 @@ _OLD = {
     "JUNITXML": "junit_xml",
     "HEALTH_CHECK_INTERVAL": "health_check_seconds",
 }
+#: Keys of CONCURRENT_TEST_LOGGING -> our settings.
+LOGGING = {"LEVEL": "log_level", "FORMAT": "log_format", "FILE": "log_file"}
 #: Old names without an effect -> why.
 _WITHOUT = {
     "WORKER_TIMEOUT": "a slot takes chunk after chunk for as long as the run lasts; TIMEOUT limits"
@@ -39,29 +43,35 @@ def read(settings: Any) -> tuple[dict[str, tuple[object, str]], list[str]]:
     """
     found: dict[str, tuple[object, str]] = {}
     notes: list[str] = []
+    all_names = {option.name.upper(): option.name for option in OPTIONS} | OLD
     for name in NAMES:
-        table = getattr(settings, name, None)
-        if table is None:
-            continue
-        if not isinstance(table, Mapping):
-            raise ConfigError(
-                f"{name} in the Django settings is no dict; write {name} = {{'PARALLEL': 4}}"
-            )
-        for key, value in table.items():
-            origin = f"{name}[{key!r}]"
+        for key, value, origin in _entries(settings, name, "{'PARALLEL': 4}"):
             if key in _WITHOUT:
                 notes.append(f"note: {origin} has no effect: {_WITHOUT[key]}")
             elif value is not None:
-                _add(found, _setting(key, origin), value, origin)
+                _add(found, _setting(key, origin, all_names), value, origin)
+    for key, value, origin in _entries(settings, "CONCURRENT_TEST_LOGGING", "{'LEVEL': 'DEBUG'}"):
+        text = str(value).lower() if key in ("LEVEL", "FORMAT") else value
+        _add(found, _setting(key, origin, LOGGING), text, origin)
     return found, notes
 
 
-def _setting(key: object, origin: str) -> str:
-    """Name of the setting, "!" before it for the opposite."""
-    names = {option.name.upper(): option.name for option in OPTIONS} | _OLD
+def _entries(settings: Any, name: str, example: str) -> Iterator[tuple[str, object, str]]:
+    """(key, value, origin) of a dict in the settings. Raises ConfigError if it is none."""
+    table = getattr(settings, name, None)
+    if table is None:
+        return
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"{name} in the Django settings is no dict; write {name} = {example}")
+    for key, value in table.items():
+        yield str(key), value, f"{name}[{key!r}]"
+
+
+def _setting(key: str, origin: str, names: Mapping[str, str]) -> str:
+    """Name of the setting, "!" before it for the opposite. Raises ConfigError."""
     if key in names:
-        return names[str(key)]
-    close = difflib.get_close_matches(str(key).upper(), [*names, *_WITHOUT], 1)
+        return names[key]
+    close = difflib.get_close_matches(key.upper(), names, 1)
     fix = f"did you mean {close[0]!r}?" if close else "dct config names all settings"
     raise ConfigError(f"{origin}: unknown setting; {fix}")
 
@@ -78,15 +88,24 @@ def _add(found: dict[str, tuple[object, str]], name: str, value: object, origin:
 
 def flags(found: Mapping[str, tuple[object, str]], used: Mapping[str, str]) -> Iterator[str]:
     """Arguments of `dct run` for those of the settings that count. `used`: setting -> origin."""
-    for option in OPTIONS:
-        if option.name not in found or used[option.name] != found[option.name][1]:
-            continue
-        value, origin = found[option.name]
-        if not option.flags:
-            raise ConfigError(f"{origin}: workers alone have this setting; give it to them")
-        flag = max(option.flags, key=len)
-        if option.kind == "bool":
-            yield from [flag] if value else []
-        else:
+    for option, value in _counting(found, used):
+        if option.flags and option.kind == "bool":
+            yield from [max(option.flags, key=len)] if value else []
+        elif option.flags:
             items = value if isinstance(value, list | tuple) else [value]
-            yield from (f"{flag}={item}" for item in items)
+            yield from (f"{max(option.flags, key=len)}={item}" for item in items)
+
+
+def variables(found: Mapping[str, tuple[object, str]], used: Mapping[str, str]) -> dict[str, str]:
+    """The same for settings without flags, those of workers: the one of this machine gets them."""
+    return {
+        option.variable: str(value) for option, value in _counting(found, used) if not option.flags
+    }
+
+
+def _counting(
+    found: Mapping[str, tuple[object, str]], used: Mapping[str, str]
+) -> Iterator[tuple[Option, object]]:
+    for option in OPTIONS:
+        if option.name in found and used[option.name] == found[option.name][1]:
+            yield option, found[option.name][0]

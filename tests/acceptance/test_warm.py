@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from tests.support.fleet import Fleet, until
+from tests.support.postgres import connect
 from tests.support.projects import PASSING, make_project, postgres_settings
 
 
@@ -15,7 +17,8 @@ def test_a_run_after_it_finds_its_templates_and_says_what_that_saved(
 ) -> None:
     # Given
     fleet.worker()
-    project = make_project(place, PASSING, settings=postgres_settings(postgres_server))
+    settings = "PROJECT_NAME = 'Book Shop'\n" + postgres_settings(postgres_server)
+    project = make_project(place, PASSING, settings=settings)
     # When
     warmed = fleet.again("warm", project)
     # Then
@@ -32,6 +35,10 @@ def test_a_run_after_it_finds_its_templates_and_says_what_that_saved(
     assert how["templates"] == "reused"
     assert finished.json["databases"]["saved_seconds"] > 0
     assert "templates were there already, which saved " in finished.out
+    with connect(postgres_server) as connection:
+        names = [name for (name,) in connection.execute("SELECT datname FROM pg_database")]
+    template = re.compile(r"test_dct_t_[0-9a-f]{16}_default_book_shop_[0-9a-f]{6}")
+    assert any(map(template.fullmatch, names))
     fleet.assert_tidy()
 
 

@@ -377,7 +377,8 @@ def test_what_the_django_settings_say_counts_unless_something_else_does(
     # Given
     settings_file(
         with_test_runner,
-        "CONCURRENT_TEST_CONFIG = {'WORKERS': 1, 'JUNIT_XML': 'j.xml', 'WORKER_TIMEOUT': 120}\n",
+        "CONCURRENT_TEST_CONFIG = {'WORKERS': 1, 'JUNIT_XML': 'j.xml', 'WORKER_TIMEOUT': 120}\n"
+        "CONCURRENT_TEST_LOGGING = {'FORMAT': 'JSON', 'FILE': 'dct.log'}\n",
     )
     # When
     done = manage("--json", "r.json", "tests.Where.test_process", cwd=with_test_runner)
@@ -385,6 +386,10 @@ def test_what_the_django_settings_say_counts_unless_something_else_does(
     assert done.returncode == 0, done.stdout + done.stderr
     assert (with_test_runner / "j.xml").is_file()
     assert (with_test_runner / "r.json").is_file()
+    lines = (with_test_runner / "dct.log").read_text().splitlines()
+    log = [json.loads(line) for line in lines if line.startswith("{")]
+    (claimed,) = [line for line in log if line["message"].endswith("of 1 tests, attempt 1")]
+    assert (claimed["logger"], claimed["chunk"]) == ("dct_celery.worker.slot.slot", "c1")
     first, second = done.stderr.splitlines()
     assert first.startswith("dct: note: CONCURRENT_TEST_CONFIG['WORKER_TIMEOUT'] has no effect")
     assert "on 1 slot of this machine" in second

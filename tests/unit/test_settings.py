@@ -694,6 +694,7 @@ class TestTable:
             "work_dir", "checkout", "worker_python", "private_tree", "lease_seconds",
             "drain_seconds", "templates_kept", "templates_megabytes", "keep_days", "clones_at_once",
             "max_operations", "health_check_seconds", "database_retries", "retry_delay", "warm",
+            "log_format",
         }  # fmt: skip
 
     def test_no_flag_is_used_twice(self) -> None:

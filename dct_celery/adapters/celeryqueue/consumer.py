@@ -16,7 +16,7 @@ from dct_celery.adapters.celeryqueue import inbound
 from dct_celery.adapters.celeryqueue.names import FORGOTTEN, run_queue
 from dct_celery.core.databases.names import queue_name
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 #: Attribute of the worker's app: its `Runs`.
 RUNS = "dct_runs"
 #: Seconds between two checks of the runs.

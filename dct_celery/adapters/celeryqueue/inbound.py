@@ -20,7 +20,7 @@ import threading
 from collections import Counter
 from typing import Any
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 TASK = "dct_celery.run_chunk"
 #: Longest message in bytes; ours have less than one thousand.
 LARGEST = 64 * 1024

@@ -32,7 +32,7 @@ from dct_celery.core.databases.names import queue_name
 from dct_celery.core.redact import redact
 from dct_celery.errors import BrokerRefused, BrokerUnavailable
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 #: Seconds that the broker may take to answer: the dispatcher must also watch its leases.
 _ANSWER = 5
 #: Seconds that closing a connection may take; its peer may be gone.

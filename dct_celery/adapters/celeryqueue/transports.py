@@ -28,7 +28,7 @@ from dct_celery.adapters.celeryqueue import inbound
 # -- Redis ---------------------------------------------------------------------------------
 
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 _OF_TCP = ("host", "port", "socket_connect_timeout", "socket_keepalive", "socket_keepalive_options")
 
 

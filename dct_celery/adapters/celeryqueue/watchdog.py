@@ -21,7 +21,7 @@ from dct_celery.adapters.celeryqueue.brokerid import identify
 from dct_celery.adapters.celeryqueue.consumer import Runs
 from dct_celery.core.databases.names import queue_name
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 #: Seconds between two checks.
 POLL = 1.0
 #: Seconds that messages may wait for an idle slot. Reconnecting takes up to 3 s, a poll 0.1 s.

@@ -43,9 +43,11 @@ def clone_name(worker: str, slot: int | str, run: str, alias: str, number: int) 
     return name
 
 
-def template_name(fingerprint: str, alias: str, *, flushed: bool) -> str:
-    """`test_dct_<t|f>_<fingerprint>_<alias>`; `fingerprint` is hex."""
+def template_name(fingerprint: str, alias: str, *, flushed: bool, project: str = "") -> str:
+    """`test_dct_<t|f>_<fingerprint>_<alias>[_<project>]`; `fingerprint` is hex."""
     name = f"test_dct_{'f' if flushed else 't'}_{fingerprint[:16]}_{slug(alias, 16)}"
+    if project:
+        name += f"_{slug(project, 18)}"
     assert OURS.match(name), name
     assert len(name) <= MAX_BYTES, name
     return name

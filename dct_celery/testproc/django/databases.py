@@ -65,6 +65,8 @@ def groups(aliases: Iterable[str]) -> dict[str, list[str]]:
 
 def describe(project: DatabaseUser) -> list[dict[str, Any]]:
     """One dict per test database: address, parameters, and the name that Django would give it."""
+    from django.conf import settings
+
     described = []
     for primary, members in groups(project.databases).items():
         connection = connection_of(primary)
@@ -85,6 +87,7 @@ def describe(project: DatabaseUser) -> list[dict[str, Any]]:
                 "serialize": any(project.databases.get(alias) for alias in members),
                 # Then a flush leaves more than an empty database.
                 "late_flush": project.overrides_setup or bool(own_receivers()),
+                "project": str(getattr(settings, "PROJECT_NAME", "") or ""),
             }
         )
     return described

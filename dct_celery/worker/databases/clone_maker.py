@@ -17,7 +17,7 @@ from dct_celery.worker.databases.naming import CloneNaming
 from dct_celery.worker.databases.templates import Templates
 from dct_celery.worker.folders.clone_folder import CloneFolder
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 #: Kinds of clones, as in the names of templates.
 PRISTINE, FLUSHED = "t", "f"
 

@@ -20,7 +20,7 @@ from dct_celery.worker.databases.templates import Templates
 from dct_celery.worker.folders.clone_folder import CloneFolder
 from dct_celery.worker.processes import proc
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 #: Seconds without an attempt after a server has refused something.
 PAUSE = 5.0
 #: Seconds from a slot's death until its clones count as free: its test process ends when the loader

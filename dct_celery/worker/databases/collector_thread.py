@@ -14,7 +14,7 @@ from dct_celery.worker.databases import denied
 from dct_celery.worker.databases.garbage_collector import Collector
 from dct_celery.worker.services import WorkerServices
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 #: Seconds between the first rounds: what a killed worker left must look dead twice before it goes.
 EARLY_SECONDS = 20.0
 #: Number of rounds in such quick succession.

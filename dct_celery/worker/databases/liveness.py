@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dct_celery.errors import DctError
 from dct_celery.ports import Clock, LivenessLock
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 #: Seconds between two renewals; servers forget a silent owner after 60.
 RENEW_SECONDS = 10.0
 

@@ -37,7 +37,7 @@ from dct_celery.worker.databases.naming import CloneNaming
 from dct_celery.worker.databases.server_probe import ServerProbe
 from dct_celery.worker.processes.test_process import TestProcess
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 #: Seconds for migrations.
 BUILD_SECONDS = 3600.0
 #: Seconds for a flush, a serialization or system checks.
@@ -78,7 +78,8 @@ class Templates:
         self._states: dict[str, str] = {}
 
     def name(self, alias: str, *, flushed: bool) -> str:
-        return template_name(self.key, alias, flushed=flushed)
+        project = next((spec.project for spec in self._specs if spec.project), "")
+        return template_name(self.key, alias, flushed=flushed, project=project)
 
     # -- pristine ----------------------------------------------------------------------
 

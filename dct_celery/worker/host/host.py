@@ -28,7 +28,7 @@ from dct_celery.worker.host.run_supervisor import RunSupervisor
 from dct_celery.worker.processes.strays import end_marked
 from dct_celery.worker.services import WorkerServices
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 #: Seconds between two polls of the registry.
 POLL = 0.1
 #: Seconds between two heartbeats.

@@ -9,7 +9,7 @@ from dct_celery.core.ids import digest_of
 from dct_celery.errors import ProcessDied
 from dct_celery.worker.services import WorkerServices
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 #: Seconds between two times that it is put into the store, which forgets what nobody renews.
 RENEW = 600.0
 #: Seconds until it is described: a run may be waiting for this worker, and the worker of one short

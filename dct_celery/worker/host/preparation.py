@@ -59,7 +59,7 @@ from dct_celery.worker.processes.test_process import TestProcess
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.slot.artifacts import adopted
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 E = TypeVar("E", bound=Exception)
 #: Version of templates and their marks; part of their keys.

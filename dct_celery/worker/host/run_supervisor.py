@@ -35,11 +35,12 @@ from dct_celery.protocol.workers import (
 )
 from dct_celery.worker.health.slot_backoff import backing_off
 from dct_celery.worker.host.preparation import Preparation, Refused
+from dct_celery.worker.logs import about
 from dct_celery.worker.processes.strays import end_marked
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.slot.spool import send_again
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 #: Seconds for which a run is kept that was neither renewed nor closed: another dispatcher may
 #: resume it, or the dispatcher may restore a store that was wiped.
 LINGER = 120.0
@@ -155,6 +156,10 @@ class RunSupervisor:
         return not self._thread.is_alive()
 
     def _keep(self) -> None:
+        with about(run=self.run):
+            self._live()
+
+    def _live(self) -> None:
         try:
             self._prepare()
         except Exception as error:

@@ -14,7 +14,7 @@ from dct_celery.wire import messages
 from dct_celery.worker.processes.strays import Stray, end
 from dct_celery.worker.processes.test_process import TestProcess
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 #: Bytes by which a test process may grow and still be used again.
 MAX_GROWTH = 512 * 1024 * 1024
 #: Number of leaks of one chunk that are reported.

@@ -20,7 +20,7 @@ from typing import TypeVar
 from dct_celery.core.ids import digest_of
 from dct_celery.core.model import MAX_ARTIFACT, Artifact, KeptFile
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 #: Bytes that one attempt may send: endless output must not fill the store.
 MAX_BYTES = 64 * 2**20
 

@@ -44,7 +44,7 @@ from dct_celery.worker.slot.spool import Spool
 if TYPE_CHECKING:
     from dct_celery.worker.slot.slot_run import SlotRun
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 #: A batch is sent when its oldest record is as old as the chunk allows, or when it has this many
 #: characters.
 BATCH_SIZE = 128 * 1024

@@ -12,7 +12,7 @@ from dct_celery.core.run.leases import LeaseRef
 from dct_celery.ports import Clock, Ledger
 from dct_celery.protocol.leases import WriteAnswer
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 
 
 class LeaseKeeper:

@@ -19,12 +19,13 @@ from dct_celery.errors import DctError, Untrusted
 from dct_celery.protocol.door import peek
 from dct_celery.protocol.leases import Claim, ClaimAnswer
 from dct_celery.protocol.runs import ChunkHint
+from dct_celery.worker.logs import about
 from dct_celery.worker.services import WorkerServices
 from dct_celery.worker.slot.chunk_run import ChunkRun
 from dct_celery.worker.slot.slot_run import SlotRun
 from dct_celery.worker.slot.spool import sweep
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 #: Result of a message that was handed on, because this slot backs off.
 BACKING_OFF = "backing-off"
 #: Seconds before a message is handed on: it must not race around among slots that back off.
@@ -87,7 +88,19 @@ class Slot:
             return claim.answer.value
         if self._has_run_here(slot_run, claim.lease):
             return ClaimAnswer.DONE.value
-        return self._execute(slot_run, claim.lease, claim.chunk)
+        began = self._clock.monotonic()
+        with about(run=run, chunk=claim.chunk.id):
+            log.info(
+                "run %s: claimed chunk %s of %d tests, attempt %d",
+                run,
+                claim.chunk.id,
+                len(claim.chunk.indices),
+                claim.lease.attempt,
+            )
+            result = self._execute(slot_run, claim.lease, claim.chunk)
+            seconds = self._clock.monotonic() - began
+            log.info("run %s: chunk %s is %s after %.1f s", run, claim.chunk.id, result, seconds)
+        return result
 
     def _enter(self, run: str) -> SlotRun | None:
         """The run, if the worker's main process has it ready; entered again if it was prepared

@@ -34,7 +34,7 @@ from dct_celery.worker.health.slot_backoff import Permits, SlotBackoff
 from dct_celery.worker.processes.test_process import TestProcess
 from dct_celery.worker.services import WorkerServices
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 #: Seconds to attach: a project's own setup_databases may load rows.
 ATTACH_SECONDS = 600.0
 #: Seconds to wait for a database server that is away, the lease kept meanwhile.

@@ -24,7 +24,7 @@ from dct_celery.protocol.door import parse
 from dct_celery.protocol.leases import WriteAnswer
 from dct_celery.protocol.stream import parse_end, parse_records
 
-log = logging.getLogger("dct_celery.worker")
+log = logging.getLogger(__name__)
 #: Characters of records that are sent again in one batch.
 _BATCH = 128 * 1024
 

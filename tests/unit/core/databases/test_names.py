@@ -34,10 +34,12 @@ def test_every_clone_name_is_ours_and_fits(
     assert len(name.encode()) <= MAX_BYTES
 
 
-@given(HEX, TEXT, st.booleans())
-def test_every_template_name_is_ours_and_fits(fingerprint: str, alias: str, flushed: bool) -> None:
+@given(HEX, TEXT, st.booleans(), TEXT)
+def test_every_template_name_is_ours_and_fits(
+    fingerprint: str, alias: str, flushed: bool, project: str
+) -> None:
     # When
-    name = template_name(fingerprint, alias, flushed=flushed)
+    name = template_name(fingerprint, alias, flushed=flushed, project=project)
     # Then
     assert OURS.match(name)
     assert len(name.encode()) <= MAX_BYTES
