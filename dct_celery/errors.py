@@ -8,10 +8,9 @@ machine is at fault.
     │   ├── ConfigError (4)
     │   │   ├── StoreRefused (4)    the store's URL, password, rights, certificate or version
     │   │   ├── BrokerRefused (4)   the same of the broker
-    │   │   └── Unsuited (4)        tests cannot be distributed here; --fallback helps
-    │   │       ├── UnsupportedDatabase
-    │   │       ├── NameRefused
-    │   │       └── NoLocalServer
+    │   │   ├── GuardRefused (4)    a database or file that tests must not come near
+    │   │   │   └── NameRefused     by its name alone
+    │   │   └── NoLocalServer (4)   no server program for a run of one machine
     │   ├── Untrusted (4)           a message is not signed with our key, or is malformed
     │   └── CollectionError (4)     the suite could not be built: settings, runner, labels
     ├── NothingSelected (5)
@@ -24,10 +23,15 @@ machine is at fault.
         ├── DatabaseError
         │   ├── CloneFailed
         │   └── DatabaseUnfit (4)   the server is too old, or our role lacks a right
+        │       └── UnsupportedDatabase (4)  no driver, or a vendor that cannot be cloned
+        ├── MachineUnfit (4)        this machine has less than one slot takes
         ├── LeaseLost
         └── TestProcessError
             ├── ProcessDied
             └── ProtocolError
+
+NameRefused, NoLocalServer, UnsupportedDatabase and MachineUnfit are `Unsuited`: the project's own
+command may run the tests in sequence.
 
 What a retry cannot fix exits with 4, everything else about machines with 7 (I10). The message is
 one line: what is wrong, where it comes from, and how to fix it.
@@ -50,6 +54,12 @@ class DctError(Exception):
         """Lines to print below the message (a traceback of the project, a diff); may be empty."""
 
 
+class Unsuited(DctError):
+    """The tests cannot be distributed, though the project's own command may run them."""
+
+    exit_code = 4
+
+
 class UsageError(DctError):
     """The command line, the configuration or a label is wrong."""
 
@@ -68,19 +78,15 @@ class BrokerRefused(ConfigError):
     """The broker is reachable but refuses us, or its URL is wrong."""
 
 
-class Unsuited(ConfigError):
-    """The tests cannot be distributed, though the project's own command may run them."""
+class GuardRefused(ConfigError):
+    """Tests must not come near this: it looks like production, or others can change it."""
 
 
-class UnsupportedDatabase(Unsuited):
-    """No database of this vendor can be cloned."""
-
-
-class NameRefused(Unsuited):
+class NameRefused(GuardRefused, Unsuited):
     """By its name, a configured database is for production."""
 
 
-class NoLocalServer(Unsuited):
+class NoLocalServer(ConfigError, Unsuited):
     """This machine has no server program for a run of its own."""
 
 
@@ -176,6 +182,16 @@ class DatabaseUnfit(DatabaseError):
     exit_code = 4
 
 
+class UnsupportedDatabase(DatabaseUnfit, Unsuited):
+    """A vendor that cannot be cloned, or whose driver is not installed."""
+
+
+class MachineUnfit(InfrastructureError, Unsuited):
+    """This machine has less than one slot takes."""
+
+    exit_code = 4
+
+
 class LeaseLost(InfrastructureError):
     """The lease of this chunk is no longer ours; unsent results of it are void."""
 
@@ -196,3 +212,20 @@ class ProtocolError(TestProcessError):
     def __init__(self, message: str, data: bytes = b"") -> None:
         super().__init__(message)
         self.data = data
+
+
+# -- names of django-concurrent-test ---------------------------------------------------
+# Each catches what it is equal to, and what is below that in the tree.
+
+ConcurrentTestException = DatabaseTemplateException = DctError
+ConfigurationException = ConfigError
+SecurityException = GuardRefused
+DatabaseCloneException = CloneFailed
+PermissionException = DatabaseUnfit
+ResourceException = MachineUnfit
+#: The worker did not renew its lease in time.
+WorkerTimeout = LeaseLost
+#: What a retry on another machine may mend.
+WorkerRetryException = InfrastructureError
+#: A test over its limit is a verdict here; what is raised is about its process.
+TestTimeoutException = TestProcessError

@@ -206,7 +206,7 @@ class Settings:
     )
     local: int | None = _fleet(
         "int",
-        "Run on this machine alone with N slots; without N, one per core",
+        "Run on this machine alone with N slots; without N, one per core, memory permitting",
         bare=0,
         minimum=0,
         metavar="[N]",
@@ -223,7 +223,7 @@ class Settings:
     )
     local_fallback: int | None = _fleet(
         "int",
-        "Run on this machine with N slots (without N, one per core) if no worker connects within"
+        "Run on this machine with N slots (without N, as --local) if no worker connects within"
         " --fallback-after",
         bare=0,
         minimum=0,
@@ -559,6 +559,10 @@ class Settings:
     def most_slots(self) -> int | None:
         """Slots that may work at a time; None: all."""
         return self.parallel if isinstance(self.parallel, int) else None
+
+    def capped(self, slots: int) -> int:
+        """So many slots, or as many of them as may work at a time."""
+        return min(slots, self.most_slots or slots)
 
     def secrets(self) -> tuple[str, ...]:
         """Values that must not leave this process."""

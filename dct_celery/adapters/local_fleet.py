@@ -21,6 +21,7 @@ from typing import Self
 
 from dct_celery.adapters.embedded import child
 from dct_celery.adapters.embedded.valkey import EmbeddedValkey
+from dct_celery.machine import room
 from dct_celery.security.files import try_lock
 from dct_celery.security.folders import state_folder
 from dct_celery.settings import OPTIONS, Settings
@@ -57,9 +58,8 @@ class LocalFleet:
 
 
 @contextlib.contextmanager
-def local_fleet(settings: Settings) -> Iterator[LocalFleet]:
+def local_fleet(settings: Settings, slots: int) -> Iterator[LocalFleet]:
     """A running store and worker, removed afterwards, even if this process is killed."""
-    slots = slots_of(settings, settings.local)
     with (
         tempfile.TemporaryDirectory(prefix="dct-local-") as folder,
         _work_folder(settings, Path(folder)) as work,
@@ -85,12 +85,6 @@ def log_of(settings: Settings, base: Path) -> Path:
     """Where the log of a worker of ours goes: where it is wanted, else into its own folder."""
     wanted = settings.log_file
     return Path(settings.project_dir, wanted) if wanted else base / "worker.log"
-
-
-def slots_of(settings: Settings, wanted: int | None) -> int:
-    """Slots of a worker on this machine: those `wanted`, or one per core; at most --parallel."""
-    slots = wanted or len(os.sched_getaffinity(0))
-    return min(slots, settings.most_slots or slots)
 
 
 def local_key(state: Path) -> str:
@@ -130,7 +124,7 @@ class Standby:
 
     def start(self) -> int:
         """Starts it; returns its number of slots."""
-        slots = slots_of(self._settings, self._settings.local_fallback)
+        slots = self._settings.capped(self._settings.local_fallback or room().count)
         base = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="dct-fallback-")))
         work = self._stack.enter_context(_work_folder(self._settings, base))
         # A unique name: several dispatchers on one machine may need such a worker.

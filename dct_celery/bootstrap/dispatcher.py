@@ -21,6 +21,7 @@ from dct_celery.core.backends import PYTEST
 from dct_celery.core.projects import RECOGNISED
 from dct_celery.core.redact import redact
 from dct_celery.errors import BrokerUnavailable, Superseded, Untrusted, UsageError
+from dct_celery.machine import room
 from dct_celery.ports import reporting
 from dct_celery.ports.reporting import Notice, Reporter, ReportEvent, Warned
 from dct_celery.security import masking
@@ -68,6 +69,8 @@ class Place:
 
     settings: Settings
     origins: dict[str, str]
+    #: Why it has so many slots, where that was left to us.
+    notice: str = ""
     failure: Callable[[], str] = str
     fall_back: Callable[[], int] | None = None
     timings: Callable[[str], TimingStore] | None = None
@@ -172,9 +175,18 @@ def _fleet_for(settings: Settings, origins: Mapping[str, str]) -> Iterator[Place
         )
     # Its store ends with it; what runs learn of the project does not.
     timings = partial(FileTimings, state_folder(os.environ) / "timings")
-    with local_fleet(settings) as fleet:
+    slots, notice = settings.local, ""
+    if not slots:
+        found = room()
+        slots = settings.capped(found.count)
+        notice = f"local: {found.reason}" if slots == found.count else ""
+    with local_fleet(replace(settings, local=slots), settings.capped(slots)) as fleet:
         yield Place(
-            fleet.settings, {**origins, **fleet.origins}, failure=fleet.failure, timings=timings
+            fleet.settings,
+            {**origins, **fleet.origins},
+            notice=notice,
+            failure=fleet.failure,
+            timings=timings,
         )
 
 
@@ -212,8 +224,8 @@ def _dispatch(
         snapshot=_compared(services, task),
     )
     opening = task.opening if task.request is not None else recognised(settings, origins)
-    if opening:
-        services.report(Notice(opening))
+    for text in filter(None, (opening, place.notice)):
+        services.report(Notice(text))
     return RunLifecycle(services, request).run()
 
 

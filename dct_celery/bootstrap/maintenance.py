@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from dct_celery.bootstrap.worker import cache_folder
 from dct_celery.core.projects import RECOGNISED
+from dct_celery.machine import room
 from dct_celery.security import masking
 from dct_celery.settings import Settings, warnings_of
 
@@ -39,6 +40,7 @@ def collect_garbage(
     `wait(databases, seconds)` sleeps. Raises CollectionError when the project cannot be loaded,
     ConfigError for what a guard refuses: then nothing was connected to.
     """
+    from dct_celery.bootstrap import guarding
     from dct_celery.errors import DatabaseError
     from dct_celery.worker.databases.garbage_collector import Swept, sweep
 
@@ -52,7 +54,7 @@ def collect_garbage(
                 continue
             servers.append(stack.enter_context(contextlib.closing(server)))
             try:
-                _refuse_address(spec, server, settings)
+                guarding.refuse_address(spec, server, settings)
             except DatabaseError as error:
                 servers.pop()
                 away.append(Swept(f"{server.vendor} at {server.where}", (), str(error)))
@@ -109,7 +111,7 @@ def examine(settings: Settings, origins: dict[str, str], *, measure: bool) -> It
     slots = (
         sum(info.slots for info in infos)
         if settings.local is None
-        else settings.local or len(os.sched_getaffinity(0))
+        else settings.local or room().count
     )
     if refused:
         yield doctor_databases.Finding(
@@ -251,13 +253,14 @@ def _examine_project(settings: Settings, loaded: list[Loaded]) -> Iterator[Findi
 def _examine_databases(
     loaded: Loaded, settings: Settings, slots: int, workers: int, measure: bool
 ) -> Iterator[Finding]:
+    from dct_celery.bootstrap import guarding
     from dct_celery.errors import DctError
     from dct_celery.inspect import doctor_databases
 
     for spec, aliases, server in _servers(loaded):
         with contextlib.closing(server):
             try:
-                _refuse_address(spec, server, settings)
+                guarding.refuse_address(spec, server, settings)
             except DctError as error:
                 yield doctor_databases.blamed(f"database {aliases}", error)
                 continue
@@ -298,31 +301,12 @@ def _load_project(settings: Settings) -> Loaded:
 
 
 def _guard(loaded: Loaded, settings: Settings) -> None:
-    """Raises ConfigError for what a guard refuses, before anything is connected to."""
-    from dct_celery.adapters.addresses import resolve
+    """Raises GuardRefused, before anything is connected to."""
+    from dct_celery.bootstrap import guarding
     from dct_celery.security import guards
 
     configured = [guards.Configured.from_dict(row) for row in loaded.configured]
-    guards.check(
-        configured,
-        facts=loaded.facts,
-        allow=settings.allow_database,
-        deny=settings.deny_database,
-        deny_hosts=settings.deny_db_host,
-        addresses=resolve(guards.hosts_to_resolve(configured, settings.deny_db_host)),
-    )
-
-
-def _refuse_address(spec: DatabaseSpec, server: DatabaseServer, settings: Settings) -> None:
-    """Raises ConfigError for a denied address, before a statement is sent; DatabaseError."""
-    from dct_celery.adapters.addresses import resolve
-    from dct_celery.security import guards
-
-    if denied := settings.deny_db_host:
-        addresses = resolve(guards.hosts_to_resolve((), denied))
-        guards.refuse_address(
-            spec.alias, spec.vendor, server.addresses(), spec.port, denied, addresses
-        )
+    guarding.check(configured, loaded.facts, settings)
 
 
 def _servers(loaded: Loaded) -> Iterator[tuple[DatabaseSpec, str, DatabaseServer]]:

@@ -25,6 +25,7 @@ from celery.worker import state
 
 from dct_celery.adapters.addresses import resolve
 from dct_celery.adapters.celeryqueue.app import App, make_app
+from dct_celery.adapters.celeryqueue.concurrency import accept_auto
 from dct_celery.adapters.celeryqueue.consumer import RUNS, RunQueues, Runs
 from dct_celery.adapters.celeryqueue.inbound import TASK
 from dct_celery.adapters.celeryqueue.queue import CeleryChunkQueue, hand_on
@@ -73,6 +74,7 @@ def make_worker_app() -> App:
     _add_steps(app, main, partial(_prove_servers, app, settings, origins))
     _connect_signals(main)
     _add_task(app, settings)
+    accept_auto()
     return app
 
 

@@ -14,7 +14,11 @@ import pytest
 
 #: Option -> setting, and how it is shown. All other settings are variables or [tool.dct].
 VALUES = {
-    "--dct-local": ("local", "N", "Run on this machine alone with N slots; 0: one per core"),
+    "--dct-local": (
+        "local",
+        "N",
+        "Run on N slots of this machine alone; 0: one per core, memory permitting",
+    ),
     "--dct-store": ("store", "URL", "URL of the store, a Redis or Valkey server"),
     "--dct-broker": ("broker", "URL", "URL of the Celery broker; default: the store"),
     "--dct-pool": ("pool", "NAME", "Pool of workers that runs the tests"),

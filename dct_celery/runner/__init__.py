@@ -76,7 +76,8 @@ class ConcurrentTestRunner(DiscoverRunner):
             nargs="?",
             const="auto",
             metavar="N",
-            help="Run on N slots of this machine instead of a fleet. Default: one per core.",
+            help="Run on N slots of this machine instead of a fleet. Default: one per core, memory"
+            " permitting.",
         )
         add(
             "--sequential",

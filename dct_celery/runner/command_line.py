@@ -17,7 +17,7 @@ from django.test.runner import DiscoverRunner, get_max_test_processes
 
 from dct_celery.errors import ConfigError
 from dct_celery.runner import project_settings
-from dct_celery.settings import OPTIONS, Settings, load
+from dct_celery.settings import OPTIONS, load
 
 #: Option of the test command -> setting, in the order of the command line.
 _VALUES = {
@@ -57,6 +57,10 @@ _DJANGOS_OWN = {"pattern": "test*.py", "verbosity": 1}
 #: Another spelling -> the option that it stands for.
 _SPELLINGS = {"junit_xml": "junitxml", "runner_class": "testrunner", "most_slots": "parallel"}
 _FLAGS = {option.name: max(option.flags, key=len) for option in OPTIONS if option.flags}
+_HERE = (
+    "no store is configured, so the tests run on this machine alone; for a fleet set DCT_STORE,"
+    " --store or [tool.dct] store"
+)
 _NO_PDB = (
     "--pdb cannot work on slots, which have no terminal: run the test alone with"
     " --testrunner django.test.runner.DiscoverRunner --pdb"
@@ -101,7 +105,7 @@ def plan(runner: type[DiscoverRunner], options: Mapping[str, Any], labels: Seque
         added.append("--fallback=sequential")
     if _nowhere(origins):
         added.append("--local=auto")
-        notes.append(_on_this_machine(settings))
+        notes.append(_HERE)
     if given.get("pdb"):
         raise Refused(_NO_PDB)
     if _measured():
@@ -115,17 +119,6 @@ def _nowhere(origins: Mapping[str, str]) -> bool:
     """Nothing says where the tests are to run."""
     places = ("store", "pool", "local", "local_fallback")
     return all(origins[name] == "default" for name in places)
-
-
-def _on_this_machine(settings: Settings) -> str:
-    from dct_celery.adapters.local_fleet import slots_of
-
-    count = slots_of(settings, None)
-    slots = "1 slot" if count == 1 else f"{count} slots"
-    return (
-        f"no store is configured, so the tests run on {slots} of this machine; for a fleet set"
-        " DCT_STORE, --store or [tool.dct] store"
-    )
 
 
 def one_spelling(options: Mapping[str, Any]) -> dict[str, Any]:

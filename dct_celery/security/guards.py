@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from dct_celery.core import codec
 from dct_celery.core.text import one_line
-from dct_celery.errors import ConfigError, NameRefused, ProtocolError
+from dct_celery.errors import GuardRefused, NameRefused, ProtocolError
 
 #: Words that mean production anywhere in a name. Not "master", "main", "product": too many innocent
 #: names have them.
@@ -126,7 +126,7 @@ def check(
     deny_hosts: Sequence[str],
     addresses: Mapping[str, Collection[str]],
 ) -> list[str]:
-    """Warnings, one line each. Raises ConfigError for what tests must not come near.
+    """Warnings, one line each. Raises GuardRefused for what tests must not come near.
 
     Its message names alias, rule and fix. `facts`: ENVIRONMENT_VARIABLES, "settings" (the module's
     name) and "debug" (the setting) as the project sees them. `allow` and `deny` are globs over
@@ -141,12 +141,17 @@ def check(
         _refuse_host(one, deny_hosts, addresses)
         _refuse_pinned(one)
         if rule := _production(one, allow, deny):
-            refusal = ConfigError if rule.startswith("--") else NameRefused
+            refusal = GuardRefused if rule.startswith("--") else NameRefused
             raise refusal(f"database {one.alias!r}: {_says(one, rule)}; {_fix(one, rule)}")
     for other in configured:
         if not other.used and (rule := _production(other, allow, deny)):
             _refuse_neighbour(other, rule, used)
     return list(_warnings(used, facts))
+
+
+def variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """What the environment says of ENVIRONMENT_VARIABLES, as a part of the facts of `check`."""
+    return {name: environ[name] for name in ENVIRONMENT_VARIABLES if name in environ}
 
 
 def looks_like_production(name: str, deny: Iterable[str] = ()) -> str:
@@ -177,12 +182,12 @@ def looks_like_production(name: str, deny: Iterable[str] = ()) -> str:
 def _refuse_environment(facts: Mapping[str, str]) -> None:
     for variable in ENVIRONMENT_VARIABLES:
         if looks_like_production(value := facts.get(variable, "").strip()):
-            raise ConfigError(
+            raise GuardRefused(
                 f"{variable} is {value!r}: tests do not run there; unset it or set it to test"
             )
     module = facts.get("settings", "")
     if looks_like_production(module.rpartition(".")[2]):
-        raise ConfigError(
+        raise GuardRefused(
             f"the settings module {module!r} is for production, by its name: tests do not run"
             " there; name another one with --settings or DJANGO_SETTINGS_MODULE"
         )
@@ -197,7 +202,7 @@ def _refuse_doomed(one: Configured, configured: Iterable[Configured]) -> None:
             and one.same(one.test_name) == other.same(other.name) != ""
         ):
             owner = "its own NAME" if other is one else f"the NAME of {other.alias!r}"
-            raise ConfigError(
+            raise GuardRefused(
                 f"database {one.alias!r}: its test database {one.test_name!r} is {owner} on"
                 f" {one.where}, which Django would drop; give TEST NAME another value, or none"
             )
@@ -213,7 +218,7 @@ def _refuse_host(
             address = _denied(host, one.server[2], pattern, addresses)
             if address is not None:
                 which = f", which is {address}," if address else ""
-                raise ConfigError(
+                raise GuardRefused(
                     f"database {one.alias!r}: HOST {host or 'localhost'!r}{which} is denied by"
                     f" --deny-db-host {pattern}; point it at a test server in the settings that"
                     " tests use"
@@ -228,7 +233,7 @@ def refuse_address(
     deny_hosts: Sequence[str],
     addresses: Mapping[str, Collection[str]],
 ) -> None:
-    """Raises ConfigError if one of the addresses `seen` of a connected server is denied.
+    """Raises GuardRefused if one of the addresses `seen` of a connected server is denied.
 
     A name may lead elsewhere on another machine, and a proxy to a server of another name. `seen`
     may be lazy: each address is fetched when it is checked. `addresses`: what each of
@@ -238,7 +243,7 @@ def refuse_address(
     for address in seen if deny_hosts else ():
         for pattern in deny_hosts:
             if _denied(address, port, pattern, {**addresses, address: {address}}) is not None:
-                raise ConfigError(
+                raise GuardRefused(
                     f"database {alias!r}: its server has the address {address!r}, which is denied"
                     f" by --deny-db-host {pattern}; point HOST at a test server in the settings"
                     " that tests use"
@@ -299,7 +304,7 @@ def _host_of(pattern: str) -> tuple[str, str]:
 
 def _refuse_pinned(one: Configured) -> None:
     if one.pinned_by:
-        raise ConfigError(
+        raise GuardRefused(
             f"database {one.alias!r}: {one.pinned_by} names the database {one.name!r} whatever NAME"
             " says, so tests would run there; move it to NAME"
         )
@@ -310,7 +315,7 @@ def _refuse_neighbour(other: Configured, rule: str, used: Iterable[Configured]) 
     for one in used:
         if one.server == other.server and one.vendor != "sqlite":
             lack = " has no TEST settings and" if not one.test else ""
-            refusal = ConfigError if rule.startswith("--") else NameRefused
+            refusal = GuardRefused if rule.startswith("--") else NameRefused
             raise refusal(
                 f"database {one.alias!r}{lack} shares the server {one.where} with {other.alias!r},"
                 f" of which {_says(other, rule)}; point HOST of {one.alias!r} at a test server in"

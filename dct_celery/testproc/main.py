@@ -205,9 +205,6 @@ def _describe(project: Project, load: messages.Load, start: float) -> messages.L
     }
     read = VARIABLES.facts(load.environment_key, load.root, places)
     identities = project.identities()
-    variables = {
-        name: os.environ[name] for name in guards.ENVIRONMENT_VARIABLES if name in os.environ
-    }
     return messages.Loaded(
         count=len(identities),
         digest=manifest_digest(identities),
@@ -219,7 +216,7 @@ def _describe(project: Project, load: messages.Load, start: float) -> messages.L
         schema=said.schema,
         flushes=said.flushes,
         configured=said.configured,
-        facts={"python": sys.version.split()[0], **said.facts, **variables},
+        facts={"python": sys.version.split()[0], **said.facts, **guards.variables(os.environ)},
         rerun=said.rerun,
         receivers=said.receivers,
         unimported=said.unimported,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dct_celery import api
+from dct_celery import api, machine
 from dct_celery.core.model import RunReport
 from dct_celery.errors import CollectionError, NothingSelected
 from dct_celery.ports.reporting import (
@@ -74,7 +74,7 @@ def test_a_run_in_a_thread_touches_neither_signals_nor_output_and_reports_events
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     listener = Listener()
     reports: list[RunReport] = []
-    settings = api.load(sample, labels=[QUICK], local=1)
+    settings = api.load(sample, labels=[QUICK], local="auto")
     # When
     thread = threading.Thread(
         target=lambda: reports.append(
@@ -92,6 +92,7 @@ def test_a_run_in_a_thread_touches_neither_signals_nor_output_and_reports_events
     assert (kinds[0], kinds[-1], kinds.count(TestJudged)) == (RunBegan, Closed, 15)
     assert kinds.index(Started) < kinds.index(TestJudged) < kinds.index(Finished)
     assert Ticked in kinds
+    assert listener.notices[0] == f"local: {machine.room().reason}"
     assert [event.run for event in listener.all(Started)] == [report.run]
     assert [line for line in listener.warnings if "Broken" in line] == [
         "the reporter tests.support.reporters.Broken failed at TestJudged and is left out: "

@@ -360,7 +360,7 @@ def test_without_a_store_the_tests_run_on_this_machine_and_a_line_says_so(
     # Then
     assert done.returncode == 0, done.stdout + done.stderr
     assert (
-        "dct: no store is configured, so the tests run on 1 slot of this machine; for a fleet set"
+        "dct: no store is configured, so the tests run on this machine alone; for a fleet set"
         " DCT_STORE, --store or [tool.dct] store"
     ) in done.stderr.splitlines()
     assert "Ran 1 test" in done.stdout
@@ -392,7 +392,8 @@ def test_what_the_django_settings_say_counts_unless_something_else_does(
     assert (claimed["logger"], claimed["chunk"]) == ("dct_celery.worker.slot.slot", "c1")
     first, second = done.stderr.splitlines()
     assert first.startswith("dct: note: CONCURRENT_TEST_CONFIG['WORKER_TIMEOUT'] has no effect")
-    assert "on 1 slot of this machine" in second
+    assert "on this machine alone" in second
+    assert "on 1 slot (1 worker)" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import dct_celery
+from dct_celery import security
 
 PACKAGE = Path(dct_celery.__file__).parent
 #: Third-party top-level names that a process of ours may import.
@@ -137,6 +138,24 @@ def test_the_package_itself_loads_nothing() -> None:
     # Then
     assert third_party(loaded) == set()
     assert {name for name in loaded if name.startswith("dct_celery")} == {"dct_celery"}
+
+
+def test_the_public_names_of_security_cost_nothing_until_they_are_used() -> None:
+    # When
+    loaded = loaded_by("dct_celery.security")
+    # Then
+    assert {name for name in loaded if name.startswith("dct_celery")} == {
+        "dct_celery",
+        "dct_celery.security",
+    }
+    assert third_party(loaded) == set()
+
+
+def test_every_public_name_of_security_is_there() -> None:
+    for name in security.__all__:
+        assert getattr(security, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'validate_nothing'"):
+        vars(security)["__getattr__"]("validate_nothing")
 
 
 PURE_OURS = (

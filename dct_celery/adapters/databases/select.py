@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dct_celery.core.databases.vendors import require_supported
-from dct_celery.errors import DatabaseUnfit
+from dct_celery.errors import UnsupportedDatabase
 from dct_celery.ports import DatabasePolicy, DatabaseServer, DatabaseSpec
 
 _DEFAULT_POLICY = DatabasePolicy()
@@ -16,14 +16,13 @@ def server_for(
 ) -> DatabaseServer:
     """The adapter for the spec's vendor; `folder` is where SQLite's files go.
 
-    Raises UnsupportedDatabase for a vendor that cannot be cloned, DatabaseUnfit for one whose
-    driver is not installed.
+    Raises UnsupportedDatabase for a vendor that cannot be cloned, or whose driver is not installed.
     """
     require_supported(spec.alias, spec.vendor)
     try:
         return _server(spec, folder, policy)
     except ImportError as error:
-        raise DatabaseUnfit(
+        raise UnsupportedDatabase(
             f"database {spec.alias!r} is of vendor {spec.vendor!r}, "
             f"whose driver this worker lacks: {error}; "
             "pip install "

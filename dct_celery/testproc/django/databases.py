@@ -69,21 +69,10 @@ def describe(project: DatabaseUser) -> list[dict[str, Any]]:
 
     described = []
     for primary, members in groups(project.databases).items():
-        connection = connection_of(primary)
-        settings_dict = connection.settings_dict
-        needed = access(connection.vendor, settings_dict)
         described.append(
             {
-                "alias": primary,
+                **address(primary),
                 "aliases": members,
-                "vendor": connection.vendor,
-                "host": needed.host,
-                "port": needed.port,
-                "user": needed.user,
-                "password": needed.password,
-                "options": needed.options,
-                "name": str(settings_dict.get("NAME") or ""),
-                "in_memory": _in_memory(connection),
                 "serialize": any(project.databases.get(alias) for alias in members),
                 # Then a flush leaves more than an empty database.
                 "late_flush": project.overrides_setup or bool(own_receivers()),
@@ -91,6 +80,23 @@ def describe(project: DatabaseUser) -> list[dict[str, Any]]:
             }
         )
     return described
+
+
+def address(alias: str) -> dict[str, Any]:
+    """Where the alias leads, and with what it is opened: a part of `ports.DatabaseSpec`."""
+    connection = connection_of(alias)
+    needed = access(connection.vendor, connection.settings_dict)
+    return {
+        "alias": alias,
+        "vendor": connection.vendor,
+        "host": needed.host,
+        "port": needed.port,
+        "user": needed.user,
+        "password": needed.password,
+        "options": needed.options,
+        "name": str(connection.settings_dict.get("NAME") or ""),
+        "in_memory": _in_memory(connection),
+    }
 
 
 def configured(project: DatabaseUser) -> list[dict[str, Any]]:
@@ -101,10 +107,12 @@ def configured(project: DatabaseUser) -> list[dict[str, Any]]:
     from django.db import connections
 
     used = alive(project)
-    return [_configured(alias, connection_of(alias), used=alias in used) for alias in connections]
+    return [configured_alias(alias, used=alias in used) for alias in connections]
 
 
-def _configured(alias: str, connection: Any, *, used: bool) -> dict[str, Any]:
+def configured_alias(alias: str, *, used: bool) -> dict[str, Any]:
+    """What the guards look at, of one alias."""
+    connection = connection_of(alias)
     settings_dict = connection.settings_dict
     test = settings_dict.get("TEST") or {}
     leads = where(connection.vendor, settings_dict)

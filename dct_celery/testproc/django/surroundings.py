@@ -50,13 +50,18 @@ def timings_file() -> str:
     )
 
 
-def _configured_debug() -> bool:
-    """The project's own DEBUG, which the test environment keeps for its tear-down."""
-    from django.conf import settings
+def saved_environment() -> Any:
+    """What Django keeps for the tear-down of its test environment; None outside of tests."""
     from django.test import utils
 
-    saved = getattr(utils._TestState, "saved_data", None)
-    return bool(getattr(saved, "debug", settings.DEBUG))
+    return getattr(utils._TestState, "saved_data", None)
+
+
+def _configured_debug() -> bool:
+    """The project's own DEBUG."""
+    from django.conf import settings
+
+    return bool(getattr(saved_environment(), "debug", settings.DEBUG))
 
 
 def rerun_command(command: Sequence[str], settings: str | None) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from dct_celery.machine import own_groups
 from dct_celery.worker.processes.test_process import TestProcess
 
 _KILLED = "signal 9"
@@ -48,16 +49,9 @@ def _kills() -> int:
 
 
 def _group_files() -> list[Path]:
-    """The kernel's counters of our control group: version 2 ("0::/path"), 1 ("4:memory:/path")."""
-    files = []
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if not controllers:
-                files.append(Path(f"/sys/fs/cgroup{path}/memory.events"))
-            elif "memory" in controllers.split(","):
-                files.append(Path(f"/sys/fs/cgroup/memory{path}/memory.oom_control"))
-    return files
+    """The kernel's counters of our control groups: version 2 and 1 have a file each."""
+    names = ("memory.events", "memory.oom_control")
+    return [own / name for own, _ in own_groups("memory") for name in names]
 
 
 def _count(path: Path) -> int:
