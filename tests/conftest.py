@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import coverage
+import hypothesis
 import pytest
 
 from dct_celery.adapters.embedded import EmbeddedPostgres, EmbeddedValkey
-from dct_celery.errors import InfrastructureError
+from dct_celery.errors import InfrastructureError, NoLocalServer
 from tests.support.mariadb import EmbeddedMariaDB
 from tests.support.rabbitmq import EmbeddedRabbitMQ
 
@@ -25,6 +26,12 @@ _COLOURS = ("NO_COLOR", "FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "PY_COLORS"
 #: What the servers may know of the environment: taken before the scrubbing, as DCT_PG_BIN chooses
 #: the PostgreSQL.
 SERVER_ENVIRONMENT = dict(os.environ)
+
+# A busy machine is slow for a moment now and then, which says nothing about an example.
+hypothesis.settings.register_profile(
+    "dct", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("dct")
 
 for _name in list(os.environ):
     if _name.startswith(_SCRUBBED) or _name in _COLOURS:
@@ -57,7 +64,7 @@ def started(start: Callable[[], Server]) -> Server:
     """The server; else this test fails in CI and is skipped at home."""
     try:
         return start()
-    except InfrastructureError as error:
+    except (InfrastructureError, NoLocalServer) as error:
         if os.environ.get("CI", "").lower() in {"1", "true"}:
             pytest.fail(f"{error}\n{error.detail}", pytrace=False)
         pytest.skip(str(error))
