@@ -23,6 +23,9 @@ from tests.support.mariadb import EmbeddedMariaDB
 
 PROJECT = Path(__file__).parents[1] / "torture" / "project"
 ORACLE = PROJECT.parent / "oracle.py"
+#: (slots, workers) of a run. Each vendor has one of them here, beside the pair of workers; with
+#: TORTURE_ALL=1 it has all.
+COMBINATIONS = [(1, 1), (4, 1), (2, 2)]
 #: Words for manage.py, and the same for dct.
 SELECTIONS: dict[str, tuple[list[str], list[str]]] = {
     "all": ([], []),
@@ -42,6 +45,11 @@ SELECTIONS: dict[str, tuple[list[str], list[str]]] = {
         ["--settings", "torture.settings_runner", "runnerapp"],
     ),
 }
+
+
+def combinations(usual: tuple[int, int]) -> pytest.MarkDecorator:
+    wanted = COMBINATIONS if os.environ.get("TORTURE_ALL") else [usual]
+    return pytest.mark.parametrize(("slots", "workers"), wanted)
 
 
 class Torture:
@@ -140,7 +148,7 @@ def pair(
         yield fleet
 
 
-@pytest.mark.parametrize(("slots", "workers"), [(1, 1), (4, 1), (2, 2)])
+@combinations((4, 1))
 def test_torture_on_postgresql_ends_as_the_sequential_run(
     on_postgres: Torture, tmp_path: Path, fleet_store: str, slots: int, workers: int
 ) -> None:
@@ -148,7 +156,7 @@ def test_torture_on_postgresql_ends_as_the_sequential_run(
     assert compare(on_postgres, "all", tmp_path, fleet_store, slots=slots, workers=workers) == []
 
 
-@pytest.mark.parametrize(("slots", "workers"), [(1, 1), (2, 2)])
+@combinations((2, 2))
 def test_torture_on_mariadb_ends_as_the_sequential_run(
     on_mariadb: Torture, tmp_path: Path, fleet_store: str, slots: int, workers: int
 ) -> None:
@@ -156,7 +164,7 @@ def test_torture_on_mariadb_ends_as_the_sequential_run(
     assert compare(on_mariadb, "all", tmp_path, fleet_store, slots=slots, workers=workers) == []
 
 
-@pytest.mark.parametrize(("slots", "workers"), [(1, 1), (2, 2)])
+@combinations((1, 1))
 def test_torture_on_sqlite_ends_as_the_sequential_run(
     on_sqlite: Torture, tmp_path: Path, fleet_store: str, slots: int, workers: int
 ) -> None:
