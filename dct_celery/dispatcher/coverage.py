@@ -58,11 +58,11 @@ def _fetch(services: DispatcherServices, wanted: Iterable[Artifact], folder: Pat
     written = 0
     try:
         for batch in _batches({one.digest: one for one in wanted}.values()):
-            found = services.blobs.get({one.digest: one.size for one in batch})
+            found = services.files.get({one.digest: one.size for one in batch})
             for digest, content in found.items():
                 (folder / digest).write_bytes(content)
                 written += 1
-            services.blobs.drop(set(found))
+            services.files.drop(set(found))
     except StoreUnavailable as error:
         services.report(Warned(f"coverage data cannot be fetched: {error}"))
     return written

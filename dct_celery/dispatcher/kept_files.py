@@ -79,12 +79,12 @@ def _fetched(
         content = None
         if total <= MAX_ARTIFACTS and file.size <= MAX_ARTIFACT:
             try:
-                content = services.blobs.get({file.digest: file.size}).get(file.digest)
+                content = services.files.get({file.digest: file.size}).get(file.digest)
             except StoreUnavailable:
                 total = MAX_ARTIFACTS  # the others need not be tried
         digests.add(file.digest)
         yield place, file, content
     try:
-        services.blobs.drop(digests)
+        services.files.drop(digests)
     except StoreUnavailable:
         return

@@ -45,7 +45,7 @@ class Scene:
             )
 
     def bring(self) -> list[bytes]:
-        services: Any = Mock(blobs=self.blobs, report=self.listener.take)
+        services: Any = Mock(files=self.blobs, report=self.listener.take)
         with brought_home(services, self.machine, self.workers, Path("/project")) as arrived:
             found = [path.read_bytes() for path in arrived.folder.iterdir()]
         assert not arrived.folder.exists()

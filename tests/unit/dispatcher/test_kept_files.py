@@ -46,7 +46,7 @@ class Scene:
         )
 
     def bring(self, *patterns: str) -> dict[str, bytes]:
-        services: Any = Mock(blobs=self.blobs, report=self.listener.take)
+        services: Any = Mock(files=self.blobs, report=self.listener.take)
         bring_home(services, self.machine, patterns or ("shots/",), Path("/project"))
         return {event.place: event.content for event in self.listener.all(FileArrived)}
 
