@@ -17,6 +17,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from _pytest._code.code import TerminalRepr
+from _pytest.reports import CollectErrorRepr
 
 from dct_celery.core.codec import Malformed
 from dct_celery.core.model import (
@@ -42,7 +44,13 @@ from dct_celery.pytest_plugin.node import Node
 from dct_celery.reports import masked
 from dct_celery.security import masking
 from dct_celery.settings import Settings
-from dct_celery.wire.pytest_reports import SessionReports, TestReports, unpacked, with_root_inside
+from dct_celery.wire.pytest_reports import (
+    SHOWN,
+    SessionReports,
+    TestReports,
+    unpacked,
+    with_root_inside,
+)
 
 _Location = tuple[str, int | None, str]
 
@@ -96,7 +104,7 @@ class Replay:
         match event:
             case Started(view=view, session=text, ids=ids):
                 self._last = (view.total or 0) - 1
-                self.collected(text, view.total or 0, ids())
+                self.collected(text, ids())
             case TestJudged(verdict):
                 self._waiting[verdict.entry.index] = masked.verdict(verdict, masking.PROCESS)
                 self._go_on()
@@ -122,14 +130,14 @@ class Replay:
 
     # -- collection --------------------------------------------------------------------
 
-    def collected(self, text: str, count: int, ids: list[str]) -> None:
-        """`text`: of the collection, see `wire.messages.Loaded`; `count`, `ids`: of the tests that
-        will run.
-        """
+    def collected(self, text: str, ids: list[str]) -> None:
+        """`text`: of the collection, see `wire.messages.Loaded`; `ids`: of the tests that run."""
         found = SessionReports.read(text, self._root) if text else SessionReports()
         self.interrupted = found.interrupted
         self._warned += found.notes
         with self._noting():
+            # Without the collectors that failed, which are entries of the run, too.
+            count = found.collected if text else len(ids)
             self._session.testscollected = count
             for data in found.collectors:
                 self._config.hook.pytest_collectreport(report=self._report(data))
@@ -142,6 +150,8 @@ class Replay:
             if terminal is not None:
                 terminal._numcollected = count + len(found.deselected)
                 terminal.report_collect(True)
+                for line in found.lines:
+                    terminal.write_line(masking.PROCESS(line))
             if ids:
                 self._remember(ids, count + len(found.deselected))
                 self._node.collected(ids)
@@ -266,7 +276,13 @@ class Replay:
             if isinstance(data.get(name), list):
                 data[name] = [tuple(one) if isinstance(one, list) else one for one in data[name]]
         subtest = dict(data.get("_subtest.context") or {})
+        shown = data.get("longrepr")
+        if isinstance(shown, dict) and SHOWN in shown:
+            data["longrepr"] = None
         report = self._config.hook.pytest_report_from_serializable(config=self._config, data=data)
+        if isinstance(shown, dict) and SHOWN in shown:
+            collecting = data.get("$report_type") == "CollectReport"
+            report.longrepr = (CollectErrorRepr if collecting else Shown)(str(shown[SHOWN]))
         if "kwargs" in subtest:
             # pytest takes the `repr` of each value, which they already are.
             object.__setattr__(report.context, "kwargs", subtest["kwargs"])
@@ -315,6 +331,16 @@ class Replay:
             terminal.write_sep("=", "dct")
             for line in lines:
                 terminal.write_line(line)
+
+
+class Shown(TerminalRepr):
+    """What a test process has shown of an error that pytest does not serialize."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def toterminal(self, out: Any) -> None:
+        out.line(self._text)
 
 
 def _node_id() -> Any:

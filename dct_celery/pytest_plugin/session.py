@@ -96,6 +96,9 @@ class DispatcherSession:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool:
         session.items = []
+        terminal: Any = self._config.pluginmanager.getplugin("terminalreporter")
+        if terminal is not None:
+            terminal.pytest_collection()  # says that it goes on
         return True
 
     @pytest.hookimpl(tryfirst=True)
@@ -119,7 +122,7 @@ class DispatcherSession:
                     origins=origins,
                 )
         except (CollectionError, NothingSelected) as error:
-            replay.collected(error.session, 0, [])
+            replay.collected(error.session, [])
             replay.end()
             if isinstance(error, NothingSelected):
                 return True
@@ -204,7 +207,10 @@ class DispatcherSession:
         cache: Any = getattr(self._config, "cache", None)
         if cache is None or not any(self._config.getoption(name, False) for name in _CACHED):
             return settings
-        folder = os.path.relpath(cache._cachedir / "v" / "cache", Path(settings.project_dir))
+        values = cache._cachedir / "v" / "cache"
+        if not values.is_dir():
+            return settings
+        folder = os.path.relpath(values, Path(settings.project_dir))
         return replace(settings, include=(*settings.include, f"{folder}/*"))
 
 

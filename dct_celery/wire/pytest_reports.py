@@ -26,6 +26,9 @@ NOT_ON_SLOTS = {
     "testmon": "--testmon keeps what each test has run in one file, which slots do not share; leave"
     " out --testmon, or run without dct",
 }
+#: The key of a `longrepr` that pytest does not serialize: an object that shows this text, which is
+#: no message of a summary as a `longrepr` of text is.
+SHOWN = "\ue000shown\ue000"
 #: Stands for the name of the folder that is the top of the tree.
 TOP_NAME = "\ue000name\ue000"
 #: Stands for the top of the tree.
@@ -177,6 +180,10 @@ class SessionReports:
     warnings: list[dict[str, Any]] = field(default_factory=list)
     #: Node ids.
     deselected: list[str] = field(default_factory=list)
+    #: Number of tests that were collected and not deselected.
+    collected: int = 0
+    #: Lines that plugins have below the number of tests.
+    lines: list[str] = field(default_factory=list)
     #: What was left out, one sentence each.
     notes: list[str] = field(default_factory=list)
     #: Why nothing can run, where that is so.

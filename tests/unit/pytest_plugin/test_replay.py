@@ -8,6 +8,7 @@ import types
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from _pytest import reports
@@ -19,7 +20,7 @@ from dct_celery.pytest_plugin.coverage import Coverage
 from dct_celery.pytest_plugin.node import Node
 from dct_celery.pytest_plugin.replay import Replay
 from dct_celery.settings import Settings
-from dct_celery.wire.pytest_reports import TestReports, packed
+from dct_celery.wire.pytest_reports import SHOWN, SessionReports, TestReports, packed
 
 NODEID = "test_a.py::test_one"
 REPORT: dict[str, Any] = {
@@ -192,3 +193,31 @@ def test_the_cache_learns_what_was_collected(tmp_path: Path) -> None:
     # Then
     assert sorted(map(str, new_first.cached_nodeids)) == ["test_a.py::test_b", NODEID]
     assert (stepwise.cached_info.last_test_count, stepwise.cached_info.last_failed) == (2, None)
+
+
+def test_collectors_that_failed_are_no_collected_tests(tmp_path: Path) -> None:
+    # Given a run whose first entry stands for a module that cannot be imported
+    terminal = Mock()
+    scene = Scene(tmp_path, terminalreporter=terminal)
+    # When
+    text = SessionReports(deselected=["test_a.py::test_c"], collected=1, lines=["a"]).text("")
+    scene.replay.collected(text, ["test_b.py", NODEID])
+    scene.replay.end()
+    # Then
+    assert (scene.session.testscollected, terminal._numcollected) == (1, 2)
+    terminal.write_line.assert_called_once_with("a")
+
+
+@pytest.mark.parametrize("kind", ["TestReport", "CollectReport"])
+def test_an_error_that_pytest_does_not_serialize_is_shown_and_is_no_message(
+    scene: Scene, kind: str
+) -> None:
+    """The summary shows a `longrepr` that is a text behind the test's name, and no other."""
+    # When
+    report = scene.replay._report(
+        {**REPORT, "$report_type": kind, "longrepr": {SHOWN: "boo"}, "result": None}
+    )
+    # Then
+    assert str(report.longrepr) == "boo"
+    assert not isinstance(report.longrepr, str)
+    assert not hasattr(report.longrepr, "reprcrash")

@@ -16,6 +16,7 @@ from dct_celery.testproc.failures import describe, first_line
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire.pytest_reports import (
     PLAIN,
+    SHOWN,
     TOP_NAME,
     TestReports,
     dumps,
@@ -36,9 +37,21 @@ def serialized(config: pytest.Config, report: Any) -> dict[str, Any]:
     for name in data.keys() - PLAIN:
         # A plugin may go on writing into it.
         data[name] = plain(data[name])
+    if isinstance(data.get("longrepr"), str) and hasattr(report.longrepr, "toterminal"):
+        data["longrepr"] = {SHOWN: data["longrepr"]}
     if data.get("user_properties"):
         data["user_properties"] = [[name, _kept(value)] for name, value in data["user_properties"]]
     return data
+
+
+def text_of(longrepr: Any) -> str:
+    """What a serialized `longrepr` shows of an error."""
+    if not isinstance(longrepr, dict):
+        return str(longrepr)
+    if SHOWN in longrepr:
+        return str(longrepr[SHOWN])
+    entries = [entry["data"]["lines"] for entry in longrepr["reprtraceback"]["reprentries"]]
+    return "\n".join(line for lines in entries for line in lines)
 
 
 def _kept(value: object) -> object:
@@ -179,6 +192,7 @@ class Gatherer:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Any:
+        __tracebackhide__ = True  # not a part of what a failing fixture shows
         try:
             return (yield)
         finally:
