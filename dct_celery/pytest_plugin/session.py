@@ -253,13 +253,23 @@ def _top(place: Path) -> Path:
 
 
 def _require_inside(config: pytest.Config, place: Path) -> None:
-    """Raises pytest.UsageError where tests are named from a folder that does not travel."""
+    """Raises pytest.UsageError where tests are named from a folder, or depend on a file of this
+    session, that does not travel.
+    """
     root = _top(place)
     if not config.rootpath.resolve().is_relative_to(root):
         raise pytest.UsageError(
             f"pytest's rootdir {config.rootpath} lies outside {root}, and workers get no more;"
             " choose it with --rootdir, or run pytest --dct from the top of the project"
         )
+    manager: Any = config.pluginmanager
+    loaded = [config.inipath, *(module.__file__ for module in manager._conftest_plugins)]
+    for file in sorted(str(file) for file in loaded if file is not None):
+        if not Path(file).resolve().is_relative_to(root):
+            raise pytest.UsageError(
+                f"{file} lies outside {root}, and workers get no more: run pytest --dct from a"
+                " folder that holds both, or leave it out (-c, --confcutdir)"
+            )
 
 
 def own_words(args: Sequence[str]) -> tuple[str, ...]:
