@@ -99,6 +99,7 @@ def test_the_older_spelling_takes_this_machine_where_no_fleet_is_configured(
         option=option,
         pluginmanager=pytest.PytestPluginManager(),
         rootpath=tmp_path,
+        inipath=None,
         invocation_params=SimpleNamespace(args=("--concurrent",), dir=tmp_path),
         getoption=lambda name, default: default,
     )

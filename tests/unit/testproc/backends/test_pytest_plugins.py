@@ -34,6 +34,7 @@ def config_with(*names: str, **options: object) -> Any:
             config_with("xdist", max_suite_reruns=3),
             "--max-suite-reruns counts in each test process",
         ),
+        (config_with("xdist", log_file="log.txt"), "the log file of pytest gets nothing"),
     ],
 )
 def test_what_a_plugin_cannot_do_on_slots_is_said_in_one_sentence(config: Any, said: str) -> None:
