@@ -139,6 +139,10 @@ class Replay:
             # Without the collectors that failed, which are entries of the run, too.
             count = found.collected if text else len(ids)
             self._session.testscollected = count
+            capturing: Any = self._config.pluginmanager.getplugin("capturemanager")
+            if capturing is not None and (ids or found.collectors):
+                # What conftest files have printed goes where the first collected file sends it.
+                capturing.read_global_capture()
             for data in found.collectors:
                 self._config.hook.pytest_collectreport(report=self._report(data))
             for data in found.warnings:

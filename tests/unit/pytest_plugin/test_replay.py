@@ -208,6 +208,19 @@ def test_collectors_that_failed_are_no_collected_tests(tmp_path: Path) -> None:
     terminal.write_line.assert_called_once_with("a")
 
 
+@pytest.mark.parametrize("ids", [[], [NODEID]])
+def test_what_conftest_files_have_printed_is_shown_where_no_file_is_collected(
+    tmp_path: Path, ids: list[str]
+) -> None:
+    # Given
+    capturing = Mock()
+    scene = Scene(tmp_path, capturemanager=capturing)
+    # When
+    scene.replay.collected(SessionReports(collected=len(ids)).text(""), ids)
+    # Then
+    assert capturing.read_global_capture.called == bool(ids)
+
+
 @pytest.mark.parametrize("kind", ["TestReport", "CollectReport"])
 def test_an_error_that_pytest_does_not_serialize_is_shown_and_is_no_message(
     scene: Scene, kind: str
