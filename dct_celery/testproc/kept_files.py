@@ -60,6 +60,8 @@ class KeptFiles:
             for folder, folders, names in _walk(_join(self._root, base)):
                 folders[:] = [name for name in folders if name not in _SKIPPED]
                 for name in names:
+                    if name in _SKIPPED:  # the file of a submodule
+                        continue
                     path = _relpath(_join(folder, name), self._root)
                     if not self._globs.match(path):
                         continue
