@@ -235,6 +235,8 @@ class Replay:
                 self._keep_output(found.worker, data)
             elif kind == "note":
                 self._warned.append(str(data["text"]))
+            elif kind == "stop":
+                self._stop(str(data["fail"]), str(data["stop"]))
             elif kind == "retry":
                 _add_to_retries(str(data["text"]))
             else:
@@ -244,6 +246,12 @@ class Replay:
                 report.item_index = verdict.entry.index
                 hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
+
+    def _stop(self, fail: str, stop: str) -> None:
+        if fail and not self._session.shouldfail:
+            self._session.shouldfail = fail
+        if stop and not self._session.shouldstop:
+            self._session.shouldstop = stop
 
     def _keep_output(self, worker: str, data: dict[str, Any]) -> None:
         try:

@@ -48,6 +48,7 @@ _NEEDED: Mapping[str, frozenset[str]] = {
     "retry": frozenset({"text"}),
     "output": frozenset(),
     "note": frozenset({"text"}),
+    "stop": frozenset({"fail", "stop"}),
 }
 #: Keys of a serialized TestReport that has nothing to say.
 PLAIN = frozenset(
@@ -99,7 +100,8 @@ class TestReports:
     #: What happened, as (kind, data): "report" and "warning" as they are serialized; "xml", a
     #: property or attribute for the JUnit report; "subtests", how many have failed before the next
     #: report; "retry", text for the summary of pytest-retry; "output", the `workeroutput` of the
-    #: process so far; "note", a sentence for the summary.
+    #: process so far; "note", a sentence for the summary; "stop", why the session has to stop
+    #: behind this test.
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     #: Id of the test process, as plugins know it: "gw17".
     worker: str = ""

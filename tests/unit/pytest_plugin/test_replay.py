@@ -136,6 +136,16 @@ def test_an_output_that_cannot_be_read_is_named(scene: Scene) -> None:
     assert scene.summary()[0].startswith("workeroutput of gw7 cannot be read: ")
 
 
+def test_the_session_stops_behind_the_test_that_had_it_stop(scene: Scene) -> None:
+    # When
+    scene.judged(("stop", {"fail": "", "stop": "enough"}))
+    scene.judged(index=1)
+    # Then
+    assert scene.session.shouldstop == "enough"
+    assert scene.replay.over
+    assert len(scene.reporter.reports) == 1
+
+
 def test_a_note_of_a_process_is_in_the_summary_once(scene: Scene) -> None:
     # When
     for index in range(2):

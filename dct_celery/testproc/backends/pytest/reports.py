@@ -136,6 +136,7 @@ class Gatherer:
         """`output_is_read`: there are plugins on the dispatcher."""
         config = session.config
         self._config: Any = config
+        self._session: Any = session
         self._workeroutput = WorkerOutput(session)
         self._sends_output = output_is_read and self._workeroutput.wanted
         self._reports = TestReports()
@@ -176,6 +177,7 @@ class Gatherer:
         """
         if text := plugins.retry_text():
             self._reports.events.append(("retry", {"text": text}))
+        self._reports.events += stops(self._session)
         if last and self._sends_output:
             self._reports.events.append(self._workeroutput.take(self._root.rstrip("/")))
         if self._session_changed:
@@ -259,6 +261,17 @@ class Gatherer:
             kind="failure" if report.when == "call" else "error",
             subtest="" if subtest is None else str(report._sub_test_description()),
         )
+
+
+def stops(session: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """That a test or plugin has had the session stop, which is the dispatcher's to do: other tests
+    of this process may come before this one in the suite.
+    """
+    fail, stop = session.shouldfail, session.shouldstop
+    if fail or stop:
+        # Past the setters, which warn.
+        session._shouldfail = session._shouldstop = False
+        yield "stop", {"fail": str(fail or ""), "stop": str(stop or "")}
 
 
 def _failed_subtests(config: pytest.Config, report: Any) -> int:

@@ -38,6 +38,8 @@ _ALONE = (
     ("usepdb", "--pdb"),
     ("trace", "--trace"),
 )
+#: What pytest has in front of each line of an exception of its own or of a plugin.
+_INTERNAL = "INTERNALERROR> "
 #: What pytest says of a usage error, up to an empty line or the session's own output.
 _USAGE_ERROR = re.compile(r"(?ms)^ERROR: (?!usage: )(.+?)\s*(?:\n\s*\n|\n=+ |\Z)")
 
@@ -192,7 +194,9 @@ def _explained(code: int, printed: str) -> messages.Fatal:
     lines = [line.strip() for line in printed.splitlines()]
     # Of its parser ("pytest: error: …"), of a usage error, or of a traceback.
     signs = (": error: ", "ERROR: ", "E   ")
-    found = ((line, sign) for sign in signs for line in lines if sign in line)
+    found = [(line, sign) for sign in signs for line in lines if sign in line]
+    # The last line of a traceback says what it is about.
+    found += [(line, _INTERNAL) for line in reversed(lines) if line.startswith(_INTERNAL)]
     said = next((line.partition(sign)[2].strip() for line, sign in found), "")
     if said.startswith("unrecognized arguments: --cov"):
         said += "; install pytest-cov in the project's environment"
