@@ -48,6 +48,7 @@ def run(order: messages.Load, given: Input, words: Sequence[str], serve: Serve) 
     """Collects, and calls `serve`. Raises LoadFailed where that does not come about."""
     sys.argv = [os.path.join(os.path.dirname(pytest.__file__), "__main__.py"), *words]
     sys.orig_argv = [sys.executable, "-m", "pytest", *words]
+    sys.modules["__main__"].__file__ = sys.argv[0]
     plugin = SessionPlugin(order, given, serve)
     printed = Printed()
     # By its name: pytest does not load it again as an entry point.
