@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import os
+import re
 import secrets
 import sys
 import zlib
@@ -37,8 +38,12 @@ from dct_celery.wire.pytest_reports import Input
 #: Options with which pytest runs no tests.
 _ALONE = (
     "collectonly", "showfixtures", "show_fixtures_per_test", "markers", "cacheshow", "version",
-    "help", "setupplan",
+    "help", "setupplan", "setuponly",
 )  # fmt: skip
+#: Options of dct run, in sentences that advise them, which are spelt in another way here.
+_OTHERWISE_SPELT = re.compile(
+    rf"(?<![\w-])--({'|'.join(flag.removeprefix('--dct-') for flag in VALUES)})\b(?!-)"
+)
 #: Options that read what earlier runs have left in pytest's cache.
 _CACHED = ("lf", "failedfirst", "newfirst", "stepwise")
 
@@ -195,7 +200,7 @@ class DispatcherSession:
             if option.dct_concurrent and {origins["store"], origins["local"]} == {"default"}:
                 settings, origins = api.load_with_origins(place, **given, local=0)
         except DctError as error:
-            raise pytest.UsageError(_in_our_words(_told(error), flags)) from error
+            raise pytest.UsageError(_in_our_words(str(error), flags)) from error
         named = {name: flags.get(name, origin) if name in given else origin
                  for name, origin in origins.items()}  # fmt: skip
         return self._with_cache(settings), named
@@ -294,4 +299,5 @@ def _as_program() -> bool:
 
 
 def _told(error: DctError) -> str:
-    return f"{error}\n{error.detail}".rstrip()
+    line = _OTHERWISE_SPELT.sub(r"--dct-\1", str(error))
+    return f"{line}\n{error.detail}".rstrip()

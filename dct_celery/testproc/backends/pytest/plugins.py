@@ -69,6 +69,8 @@ def limits(config: pytest.Config) -> Iterator[str]:
             yield sentence
     if config.getoption("max_suite_reruns", None) is not None:
         yield "--max-suite-reruns counts in each test process by itself"
+    if config.getoption("setupshow", False):
+        yield "--setup-show shows nothing of what test processes set up"
     if config.getoption("log_file", None) or config.getini("log_file"):
         yield "the log file of pytest gets nothing: each test process writes one of its own"
     if not manager.hasplugin("xdist"):

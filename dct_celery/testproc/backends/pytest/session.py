@@ -35,6 +35,7 @@ _ALONE = (
     ("version", "--version"),
     ("help", "--help"),
     ("setupplan", "--setup-plan"),
+    ("setuponly", "--setup-only"),
     ("usepdb", "--pdb"),
     ("trace", "--trace"),
 )
