@@ -69,6 +69,16 @@ def test_all_data_are_there_once_and_leave_the_store(scene: Scene) -> None:
     assert scene.blobs.missing([data.digest]) == {data.digest}
 
 
+def test_the_same_data_of_two_processes_are_one_file_and_none_is_missing(scene: Scene) -> None:
+    # Given
+    scene.attempt(scene.sent(b"migrations"))
+    # When
+    found = scene.bring()
+    # Then
+    assert found == [b"migrations"]
+    assert scene.listener.warnings == []
+
+
 def test_tests_without_data_are_counted(scene: Scene) -> None:
     # Given
     scene.attempt(None)
