@@ -82,7 +82,7 @@ class PytestProject:
 
     def collection_failure(self, index: int) -> Failure:
         """What a failed collector has said."""
-        text = text_of(self._failures[index]["longrepr"])
+        text = text_of(self._failures[index]["longrepr"]).replace(f"{self._load.root}/", "")
         line = f"{self._failures[index]['nodeid']} could not be collected"
         return Failure("error", "CollectError", line, cut(text))
 
