@@ -30,6 +30,7 @@ from dct_celery.core.model import (
     Verdict,
 )
 from dct_celery.core.text import plural
+from dct_celery.errors import UsageError
 from dct_celery.ports.reporting import (
     CoverageArrived,
     Finished,
@@ -111,7 +112,8 @@ class Replay:
             case FixtureJudged(fixture) if fixture.fixture == END_OF_SESSION:
                 self._torn_down = masked.fixture(fixture, masking.PROCESS)
             case Finished(report):
-                self._note = report.note
+                # Where it is a usage error, this says all.
+                self._note = report.note if report.exit_code == UsageError.exit_code else ""
                 self._finished = True
                 while self._waiting:
                     self._next = min(self._waiting)
@@ -331,14 +333,20 @@ class Replay:
 
     # -- the end -----------------------------------------------------------------------
 
+    def _is_told(self, line: str) -> bool:
+        """The error that ends the session says it as well: `worker refuses the run: why`."""
+        return line.rpartition(" refuses the run: ")[2] in self._note
+
     def summarize(self, terminal: Any) -> None:
         """What pytest cannot know of the run."""
-        lines = [*dict.fromkeys(self._warned)]
+        lines = [*dict.fromkeys(line for line in self._warned if not self._is_told(line))]
         lines += [f"{v.entry.id}: {v.order}" for v in self._orders if v.order and v.order.proven]
         lost = [v for v in self._lost if not self.over]
         reasons = dict.fromkeys(v.reason for v in lost)
         if lost:
-            lines.append(f"{plural(len(lost), 'test')} did not run: {'; '.join(reasons)}")
+            told = [reason for reason in reasons if not self._is_told(reason)]
+            why = f": {'; '.join(told)}" if told else ""
+            lines.append(f"{plural(len(lost), 'test')} did not run{why}")
         if lines:
             terminal.write_sep("=", "dct")
             for line in lines:
@@ -373,7 +381,7 @@ def _add_to_retries(text: str) -> None:
 
 def _made_up(verdict: Verdict) -> dict[str, Any]:
     """A report for a test whose process could not say any more."""
-    text = "\n".join(failure.text or failure.message for failure in verdict.failures)
+    longrepr = _as_of_pytest(verdict.failures) if verdict.failures else verdict.message
     bad = verdict.outcome in (Outcome.FAILED, Outcome.ERROR)
     return {
         "$report_type": "TestReport",
@@ -382,7 +390,7 @@ def _made_up(verdict: Verdict) -> dict[str, Any]:
                      verdict.entry.name],
         "keywords": {},
         "outcome": "failed" if bad else "passed",
-        "longrepr": (text or verdict.message) if bad else None,
+        "longrepr": longrepr if bad else None,
         "when": "call",
         "user_properties": [],
         "sections": [["Captured output", verdict.output]] if verdict.output else [],
@@ -413,9 +421,9 @@ def _with_error(
 def _as_of_pytest(failures: Sequence[Failure]) -> dict[str, Any]:
     """Failures of one report, as pytest serializes what it shows of an exception."""
     first = failures[0]
-    text = "\n\n".join(failure.text or failure.message for failure in failures)
+    text = "\n\n".join((failure.text or failure.message).rstrip("\n") for failure in failures)
     said = f"{first.type}: {first.message}" if first.message else first.type
-    shown = {"type": "ReprEntryNative", "data": {"lines": text.splitlines(keepends=True)}}
+    shown = {"type": "ReprEntryNative", "data": {"lines": f"{text}\n".splitlines(keepends=True)}}
     return {
         "reprcrash": {"path": first.file or "", "lineno": first.line or 0, "message": said},
         "reprtraceback": {"reprentries": [shown], "extraline": None, "style": "native"},

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from dct_celery import api
+from dct_celery.core import globs
 from dct_celery.errors import (
     CollectionError,
     DctError,
@@ -216,7 +217,8 @@ class DispatcherSession:
         if not values.is_dir():
             return settings
         folder = os.path.relpath(values, Path(settings.project_dir))
-        return replace(settings, include=(*settings.include, f"{folder}/*"))
+        pattern = f"{globs.escaped(folder).removeprefix('/')}/*"
+        return replace(settings, include=(*settings.include, pattern))
 
 
 def _slots(given: str | None) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from _pytest import reports
 
 from dct_celery.core.model import Entry, Outcome, Phase, Verdict
 from dct_celery.core.run.view import RunView
-from dct_celery.ports.reporting import Started, TestJudged
+from dct_celery.ports.reporting import Finished, Started, TestJudged, Warned
 from dct_celery.pytest_plugin.coverage import Coverage
 from dct_celery.pytest_plugin.node import Node
 from dct_celery.pytest_plugin.replay import Replay
@@ -23,6 +24,7 @@ from dct_celery.settings import Settings
 from dct_celery.wire.pytest_reports import SHOWN, SessionReports, TestReports, packed
 
 NODEID = "test_a.py::test_one"
+ENTRY = Entry(0, NODEID, "test_a", "test_a", Phase.NO_DATABASE)
 REPORT: dict[str, Any] = {
     "$report_type": "TestReport",
     "nodeid": NODEID,
@@ -85,7 +87,7 @@ class Scene:
     ) -> None:
         """A test has ended in the process `worker`, with these events beside its report."""
         text = TestReports([("report", dict(REPORT)), *events], worker).text("")
-        entry = Entry(index, NODEID, "test_a", "test_a", Phase.NO_DATABASE)
+        entry = replace(ENTRY, index=index)
         self.replay.take(
             TestJudged(Verdict(entry, outcome, 0.5, worker="build", slot=1, reports=text))
         )
@@ -216,6 +218,23 @@ def test_collectors_that_failed_are_no_collected_tests(tmp_path: Path) -> None:
     # Then
     assert (scene.session.testscollected, terminal._numcollected) == (1, 2)
     terminal.write_line.assert_called_once_with("a")
+
+
+def test_what_the_error_of_the_session_says_is_not_said_before_it(scene: Scene) -> None:
+    # Given
+    why = "no worker takes the run: build-a: the suite differs"
+    lost = Verdict(ENTRY, Outcome.NOT_RUN, reason=why)
+    report: Any = SimpleNamespace(note=why, exit_code=4)
+    # When
+    for event in (
+        Warned("build-a refuses the run: the suite differs"),
+        Warned("the store is slow"),
+        TestJudged(lost),
+        Finished(report),
+    ):
+        scene.replay.take(event)
+    # Then
+    assert scene.summary() == ["the store is slow", "1 test did not run"]
 
 
 @pytest.mark.parametrize("ids", [[], [NODEID]])

@@ -109,6 +109,7 @@ class XmlRecorder:
         return XmlTest(self, str(getattr(test, "nodeid", test)))
 
     def add_global_property(self, name: str, value: object) -> None:
+        __tracebackhide__ = True
         if not isinstance(name, str):  # pytest's own words
             raise TypeError(f"name parameter needs to be a string, but {type(name).__name__} given")
         self.record("", name, value)
