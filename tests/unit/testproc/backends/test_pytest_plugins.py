@@ -34,6 +34,8 @@ def config_with(*names: str, **options: object) -> Any:
             config_with("xdist", max_suite_reruns=3),
             "--max-suite-reruns counts in each test process",
         ),
+        (config_with("xdist", liveserver="localhost:8097"), "live_server at localhost:8097: "),
+        (config_with("xdist", liveserver="localhost"), ""),
         (config_with("xdist", setupshow=True), "--setup-show shows nothing"),
         (config_with("xdist", log_file="log.txt"), "the log file of pytest gets nothing"),
     ],
