@@ -271,8 +271,10 @@ def _require_inside(config: pytest.Config, place: Path) -> None:
         )
     manager: Any = config.pluginmanager
     loaded = [config.inipath, *(module.__file__ for module in manager._conftest_plugins)]
+    # Tests of an installed package (--pyargs) are in the environment of each worker.
+    places = (root, Path(sys.prefix).resolve())
     for file in sorted(str(file) for file in loaded if file is not None):
-        if not Path(file).resolve().is_relative_to(root):
+        if not any(map(Path(file).resolve().is_relative_to, places)):
             raise pytest.UsageError(
                 f"{file} lies outside {root}, and workers get no more: run pytest --dct from a"
                 " folder that holds both, or leave it out (-c, --confcutdir)"

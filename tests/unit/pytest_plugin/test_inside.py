@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,9 @@ def config(root: Path, *conftests: Path, ini: Path | None = None) -> Any:
 
 
 def test_what_lies_in_the_tree_is_fine(tmp_path: Path) -> None:
-    _require_inside(config(tmp_path, tmp_path / "a/conftest.py", ini=tmp_path / "x.ini"), tmp_path)
+    installed = Path(sys.prefix) / "lib/conftest.py"
+    given = config(tmp_path, tmp_path / "a/conftest.py", installed, ini=tmp_path / "x.ini")
+    _require_inside(given, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["conftest.py", "pytest.ini"])
