@@ -239,6 +239,9 @@ class Replay:
                 self._warned.append(str(data["text"]))
             elif kind == "stop":
                 self._stop(str(data["fail"]), str(data["stop"]))
+            elif kind == "exit":
+                code = data["code"]
+                pytest.exit(str(data["reason"]), code if isinstance(code, int) else None)
             elif kind == "retry":
                 _add_to_retries(str(data["text"]))
             else:

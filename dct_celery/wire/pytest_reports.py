@@ -49,6 +49,7 @@ _NEEDED: Mapping[str, frozenset[str]] = {
     "output": frozenset(),
     "note": frozenset({"text"}),
     "stop": frozenset({"fail", "stop"}),
+    "exit": frozenset({"reason", "code"}),
 }
 #: Keys of a serialized TestReport that has nothing to say.
 PLAIN = frozenset(
@@ -101,7 +102,7 @@ class TestReports:
     #: property or attribute for the JUnit report; "subtests", how many have failed before the next
     #: report; "retry", text for the summary of pytest-retry; "output", the `workeroutput` of the
     #: process so far; "note", a sentence for the summary; "stop", why the session has to stop
-    #: behind this test.
+    #: behind this test; "exit", with what it has ended the session.
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     #: Id of the test process, as plugins know it: "gw17".
     worker: str = ""

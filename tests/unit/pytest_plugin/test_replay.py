@@ -148,6 +148,16 @@ def test_the_session_stops_behind_the_test_that_had_it_stop(scene: Scene) -> Non
     assert len(scene.reporter.reports) == 1
 
 
+def test_a_test_that_exits_ends_the_session_as_its_hooks_would(scene: Scene) -> None:
+    # When
+    with pytest.raises(pytest.exit.Exception, match="no docker") as caught:
+        scene.judged(("exit", {"reason": "no docker", "code": 9}), outcome=Outcome.ERROR)
+    # Then
+    assert caught.value.returncode == 9
+    assert scene.replay.over
+    assert [report.outcome for report in scene.reporter.reports] == ["passed"]  # of its set-up
+
+
 def test_a_note_of_a_process_is_in_the_summary_once(scene: Scene) -> None:
     # When
     for index in range(2):

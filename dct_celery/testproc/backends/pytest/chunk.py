@@ -64,6 +64,7 @@ def run_chunk(
     project: PytestProject, indices: Sequence[int], recorder: Recorder, gatherer: Gatherer
 ) -> messages.ChunkFinished:
     """Runs the chunk to its end, or to the BaseException that ends it early."""
+    __tracebackhide__ = True  # no part of what a test fails with
     for position, index in enumerate(indices):
         if not recorder.goes_on(index):
             return recorder.finish(indices[position:], "failfast")
@@ -82,6 +83,8 @@ def run_chunk(
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         except BaseException as error:  # of pytest.exit, an interrupt of its own, or a plugin
             os.environ.pop("PYTEST_CURRENT_TEST", None)
+            if isinstance(error, pytest.exit.Exception):
+                gatherer.exits(error)
             gatherer.judge()
             recorder.event(Outcome.ERROR, _failure(item, error, recorder.root))
             recorder.end(now() - start, output=gatherer.output(), reports=gatherer.text())

@@ -185,6 +185,12 @@ class Gatherer:
             self._session_changed = False
             self._recorder.keeps_state()
 
+    def exits(self, error: Any) -> None:
+        """The test has called `pytest.exit`."""
+        code = error.returncode
+        data = {"reason": str(error.msg), "code": code if isinstance(code, int) else None}
+        self._reports.events.append(("exit", data))
+
     def output(self) -> str:
         """What was captured."""
         return joined(self._output)
