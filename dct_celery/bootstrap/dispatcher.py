@@ -399,6 +399,7 @@ def _dispatcher_services(
         queue=queue,
         broker=queue.identity,
         blobs=code,
+        files=blobs.RedisBlobs(store, run),
         timings=partial(blobs.RedisTimings, store),
         report=report,
         state_folder=state,

@@ -21,6 +21,6 @@ def keyring_of(settings: Settings, *, required: bool = True) -> Keyring:
         raise ConfigError(
             "no signing key is set: make one with dct keygen --out FILE, and set"
             " DCT_SIGNING_KEY_FILE to it here and on every worker (or go without: --insecure,"
-            " DCT_INSECURE=1)"
+            " DCT_INSECURE=1); a run on this machine alone, with --local, needs none"
         )
     return Keyring(settings.signing_keys)

@@ -342,7 +342,7 @@ def _worker_services(settings: Settings, name: str) -> WorkerServices:
         start_process=PipeProcess,
         user_environment=environment,
         resolve=resolve,
-        send_files=partial(blobs.RedisBlobs(store).put, seconds=RUN_SECONDS),
+        send_files=lambda run, files: blobs.RedisBlobs(store, run).put(files, RUN_SECONDS),
         own_redis=frozenset(_places(settings)),
         describe_environment=lambda: describe_environment(
             settings.worker_python or sys.executable, environment({}, {}), door.environment_key

@@ -41,7 +41,7 @@ class ArtifactFetcher:
         try:
             while self._due:
                 self.fetch()
-            self._services.blobs.drop(self._fetched)
+            self._services.files.drop(self._fetched)
         except StoreUnavailable as error:
             if self._due:
                 text = f"the files of {plural(len(self._due), 'test')} were not fetched: {error}"
@@ -53,7 +53,7 @@ class ArtifactFetcher:
             self._refuse(verdict)
             return
         self._bytes += size
-        found = self._services.blobs.get(
+        found = self._services.files.get(
             {one.digest: one.size for one in verdict.artifacts if one.size <= MAX_ARTIFACT}
         )
         for artifact in verdict.artifacts:
@@ -66,7 +66,7 @@ class ArtifactFetcher:
 
     def _refuse(self, verdict: Verdict) -> None:
         refused = {artifact.digest for artifact in verdict.artifacts}
-        self._services.blobs.drop(refused - self._fetched)
+        self._services.files.drop(refused - self._fetched)
         if not self._full:
             self._full = True
             text = f"files of tests are kept up to {MAX_ARTIFACTS // 2**20:,} MB; the rest is not"

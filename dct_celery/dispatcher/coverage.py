@@ -29,8 +29,9 @@ def brought_home(
     accepted, lost = machine.left_behind.coverage(machine.verdicts)
     with tempfile.TemporaryDirectory(prefix="dct-coverage-") as name:
         folder = Path(name)
-        wanted = [*workers.measured, *accepted]
-        missing = len(wanted) - _fetch(services, wanted, folder)
+        # Two processes that have executed the same have the same data, in one file.
+        wanted = {one.digest: one for one in (*workers.measured, *accepted)}
+        missing = len(wanted) - _fetch(services, wanted.values(), folder)
         for line in _complaints(missing + workers.unmeasured, lost, found=bool(workers.measured)):
             services.report(Warned(line))
         yield CoverageArrived(folder, root)
@@ -57,12 +58,12 @@ def _fetch(services: DispatcherServices, wanted: Iterable[Artifact], folder: Pat
     """Writes the files, removes them from the store, and returns how many there are."""
     written = 0
     try:
-        for batch in _batches({one.digest: one for one in wanted}.values()):
-            found = services.blobs.get({one.digest: one.size for one in batch})
+        for batch in _batches(wanted):
+            found = services.files.get({one.digest: one.size for one in batch})
             for digest, content in found.items():
                 (folder / digest).write_bytes(content)
                 written += 1
-            services.blobs.drop(set(found))
+            services.files.drop(set(found))
     except StoreUnavailable as error:
         services.report(Warned(f"coverage data cannot be fetched: {error}"))
     return written

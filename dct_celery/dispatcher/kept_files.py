@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from dct_celery.core.run.machine import RunMachine
 from dct_celery.core.text import first_of, plural
 from dct_celery.dispatcher.artifacts import masked_content
 from dct_celery.dispatcher.services import DispatcherServices
-from dct_celery.errors import StoreUnavailable
+from dct_celery.errors import StoreUnavailable, UsageError
 from dct_celery.ports.reporting import FileArrived, Warned
 
 
@@ -29,11 +30,18 @@ def bring_home(
     wanted = [file for file in accepted if globs.match(file.path)]
     placed = dict(_places(wanted))
     missing = 0
+    refused: list[str] = []
     for place, file, content in _fetched(services, placed):
         if content is None:
             missing += 1
         else:
-            services.report(FileArrived(root, place, file, masked_content(content)))
+            try:
+                services.report(FileArrived(root, place, file, masked_content(content)))
+            except UsageError as error:
+                # The next one may be written, and the verdicts are worth more than all of them.
+                refused.append(str(error))
+    if refused:
+        services.report(Warned(first_of(refused)))
     for line in _complaints(placed, missing + left):
         services.report(Warned(line))
 
@@ -48,8 +56,8 @@ def _places(files: Iterable[KeptFile]) -> Iterator[tuple[str, KeptFile]]:
     for path, by_digest in contents.items():
         *others, last = by_digest.values()
         yield path, last
-        for number, other in enumerate(others, 1):
-            yield f"{path}.{number}", other
+        free = (f"{path}.{n}" for n in itertools.count(1) if f"{path}.{n}" not in contents)
+        yield from zip(free, others, strict=False)
 
 
 def _complaints(placed: dict[str, KeptFile], missing: int) -> Iterable[str]:
@@ -79,12 +87,12 @@ def _fetched(
         content = None
         if total <= MAX_ARTIFACTS and file.size <= MAX_ARTIFACT:
             try:
-                content = services.blobs.get({file.digest: file.size}).get(file.digest)
+                content = services.files.get({file.digest: file.size}).get(file.digest)
             except StoreUnavailable:
                 total = MAX_ARTIFACTS  # the others need not be tried
         digests.add(file.digest)
         yield place, file, content
     try:
-        services.blobs.drop(digests)
+        services.files.drop(digests)
     except StoreUnavailable:
         return

@@ -204,6 +204,8 @@ def _plain_arguments(settings: Settings) -> list[str]:
     for option in OPTIONS:
         if option.name in refused and getattr(settings, option.name) != option.default:
             flag = max(option.flags, key=len)
+            if option.name == "coverage":
+                instead = "measure with pytest's --cov (pytest-cov) instead"
             raise ConfigError(f"{flag} is for Django's tests; {instead}")
     if settings.backend != PYTEST:
         return [*settings.extra, *settings.labels]

@@ -49,6 +49,8 @@ class DispatcherServices:
     ledger: Ledger
     queue: ChunkQueue
     blobs: BlobStore
+    #: What workers have sent for this run alone.
+    files: BlobStore
     timings: Callable[[str], TimingStore]
     #: Passes an event to every reporter. Raises DctError if a requested report cannot be written.
     report: Callable[[ReportEvent], None]

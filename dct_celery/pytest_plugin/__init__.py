@@ -151,10 +151,22 @@ def in_our_words(args: Sequence[str], older: Mapping[str, str]) -> list[str]:
     return [*("".join((older.get(name, name), *rest)) for name, *rest in words), *args[end:]]
 
 
+def _refuse_alone(config: pytest.Config) -> None:
+    """An option of ours on the command line, and not in the project's, is meant for this run."""
+    for flag, (name, _, _) in VALUES.items():
+        given = getattr(config.option, f"dct_{name}", None)
+        words = () if given is None else config.invocation_params.args
+        if any(word == flag or word.startswith(f"{flag}=") for word in map(str, words)):
+            raise pytest.UsageError(f"{flag} has no effect without --dct; add --dct")
+
+
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Takes the place of the run loop, if that is wanted and there is something to run."""
     option: Any = config.option
-    if not (option.dct or option.dct_concurrent) or hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
+        return
+    if not (option.dct or option.dct_concurrent):
+        _refuse_alone(config)
         return
     if os.environ.get("DCT_IN_SEQUENCE"):  # of dct run --fallback sequential
         return

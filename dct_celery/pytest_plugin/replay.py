@@ -17,6 +17,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from _pytest._code.code import TerminalRepr
+from _pytest.reports import CollectErrorRepr
 
 from dct_celery.core.codec import Malformed
 from dct_celery.core.model import (
@@ -28,6 +30,7 @@ from dct_celery.core.model import (
     Verdict,
 )
 from dct_celery.core.text import plural
+from dct_celery.errors import UsageError
 from dct_celery.ports.reporting import (
     CoverageArrived,
     Finished,
@@ -42,7 +45,13 @@ from dct_celery.pytest_plugin.node import Node
 from dct_celery.reports import masked
 from dct_celery.security import masking
 from dct_celery.settings import Settings
-from dct_celery.wire.pytest_reports import SessionReports, TestReports, unpacked, with_root_inside
+from dct_celery.wire.pytest_reports import (
+    SHOWN,
+    SessionReports,
+    TestReports,
+    unpacked,
+    with_root_inside,
+)
 
 _Location = tuple[str, int | None, str]
 
@@ -96,14 +105,15 @@ class Replay:
         match event:
             case Started(view=view, session=text, ids=ids):
                 self._last = (view.total or 0) - 1
-                self.collected(text, view.total or 0, ids())
+                self.collected(text, ids())
             case TestJudged(verdict):
                 self._waiting[verdict.entry.index] = masked.verdict(verdict, masking.PROCESS)
                 self._go_on()
             case FixtureJudged(fixture) if fixture.fixture == END_OF_SESSION:
                 self._torn_down = masked.fixture(fixture, masking.PROCESS)
             case Finished(report):
-                self._note = report.note
+                # Where it is a usage error, this says all.
+                self._note = report.note if report.exit_code == UsageError.exit_code else ""
                 self._finished = True
                 while self._waiting:
                     self._next = min(self._waiting)
@@ -122,15 +132,19 @@ class Replay:
 
     # -- collection --------------------------------------------------------------------
 
-    def collected(self, text: str, count: int, ids: list[str]) -> None:
-        """`text`: of the collection, see `wire.messages.Loaded`; `count`, `ids`: of the tests that
-        will run.
-        """
+    def collected(self, text: str, ids: list[str]) -> None:
+        """`text`: of the collection, see `wire.messages.Loaded`; `ids`: of the tests that run."""
         found = SessionReports.read(text, self._root) if text else SessionReports()
         self.interrupted = found.interrupted
         self._warned += found.notes
         with self._noting():
+            # Without the collectors that failed, which are entries of the run, too.
+            count = found.collected if text else len(ids)
             self._session.testscollected = count
+            capturing: Any = self._config.pluginmanager.getplugin("capturemanager")
+            if capturing is not None and (ids or found.collectors):
+                # What conftest files have printed goes where the first collected file sends it.
+                capturing.read_global_capture()
             for data in found.collectors:
                 self._config.hook.pytest_collectreport(report=self._report(data))
             for data in found.warnings:
@@ -142,6 +156,8 @@ class Replay:
             if terminal is not None:
                 terminal._numcollected = count + len(found.deselected)
                 terminal.report_collect(True)
+                for line in found.lines:
+                    terminal.write_line(masking.PROCESS(line))
             if ids:
                 self._remember(ids, count + len(found.deselected))
                 self._node.collected(ids)
@@ -221,6 +237,11 @@ class Replay:
                 self._keep_output(found.worker, data)
             elif kind == "note":
                 self._warned.append(str(data["text"]))
+            elif kind == "stop":
+                self._stop(str(data["fail"]), str(data["stop"]))
+            elif kind == "exit":
+                code = data["code"]
+                pytest.exit(str(data["reason"]), code if isinstance(code, int) else None)
             elif kind == "retry":
                 _add_to_retries(str(data["text"]))
             else:
@@ -230,6 +251,12 @@ class Replay:
                 report.item_index = verdict.entry.index
                 hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
+
+    def _stop(self, fail: str, stop: str) -> None:
+        if fail and not self._session.shouldfail:
+            self._session.shouldfail = fail
+        if stop and not self._session.shouldstop:
+            self._session.shouldstop = stop
 
     def _keep_output(self, worker: str, data: dict[str, Any]) -> None:
         try:
@@ -266,7 +293,13 @@ class Replay:
             if isinstance(data.get(name), list):
                 data[name] = [tuple(one) if isinstance(one, list) else one for one in data[name]]
         subtest = dict(data.get("_subtest.context") or {})
+        shown = data.get("longrepr")
+        if isinstance(shown, dict) and SHOWN in shown:
+            data["longrepr"] = None
         report = self._config.hook.pytest_report_from_serializable(config=self._config, data=data)
+        if isinstance(shown, dict) and SHOWN in shown:
+            collecting = data.get("$report_type") == "CollectReport"
+            report.longrepr = (CollectErrorRepr if collecting else Shown)(str(shown[SHOWN]))
         if "kwargs" in subtest:
             # pytest takes the `repr` of each value, which they already are.
             object.__setattr__(report.context, "kwargs", subtest["kwargs"])
@@ -303,18 +336,34 @@ class Replay:
 
     # -- the end -----------------------------------------------------------------------
 
+    def _is_told(self, line: str) -> bool:
+        """The error that ends the session says it as well: `worker refuses the run: why`."""
+        return line.rpartition(" refuses the run: ")[2] in self._note
+
     def summarize(self, terminal: Any) -> None:
         """What pytest cannot know of the run."""
-        lines = [*dict.fromkeys(self._warned)]
+        lines = [*dict.fromkeys(line for line in self._warned if not self._is_told(line))]
         lines += [f"{v.entry.id}: {v.order}" for v in self._orders if v.order and v.order.proven]
         lost = [v for v in self._lost if not self.over]
         reasons = dict.fromkeys(v.reason for v in lost)
         if lost:
-            lines.append(f"{plural(len(lost), 'test')} did not run: {'; '.join(reasons)}")
+            told = [reason for reason in reasons if not self._is_told(reason)]
+            why = f": {'; '.join(told)}" if told else ""
+            lines.append(f"{plural(len(lost), 'test')} did not run{why}")
         if lines:
             terminal.write_sep("=", "dct")
             for line in lines:
                 terminal.write_line(line)
+
+
+class Shown(TerminalRepr):
+    """What a test process has shown of an error that pytest does not serialize."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def toterminal(self, out: Any) -> None:
+        out.line(self._text)
 
 
 def _node_id() -> Any:
@@ -335,7 +384,7 @@ def _add_to_retries(text: str) -> None:
 
 def _made_up(verdict: Verdict) -> dict[str, Any]:
     """A report for a test whose process could not say any more."""
-    text = "\n".join(failure.text or failure.message for failure in verdict.failures)
+    longrepr = _as_of_pytest(verdict.failures) if verdict.failures else verdict.message
     bad = verdict.outcome in (Outcome.FAILED, Outcome.ERROR)
     return {
         "$report_type": "TestReport",
@@ -344,7 +393,7 @@ def _made_up(verdict: Verdict) -> dict[str, Any]:
                      verdict.entry.name],
         "keywords": {},
         "outcome": "failed" if bad else "passed",
-        "longrepr": (text or verdict.message) if bad else None,
+        "longrepr": longrepr if bad else None,
         "when": "call",
         "user_properties": [],
         "sections": [["Captured output", verdict.output]] if verdict.output else [],
@@ -375,9 +424,9 @@ def _with_error(
 def _as_of_pytest(failures: Sequence[Failure]) -> dict[str, Any]:
     """Failures of one report, as pytest serializes what it shows of an exception."""
     first = failures[0]
-    text = "\n\n".join(failure.text or failure.message for failure in failures)
+    text = "\n\n".join((failure.text or failure.message).rstrip("\n") for failure in failures)
     said = f"{first.type}: {first.message}" if first.message else first.type
-    shown = {"type": "ReprEntryNative", "data": {"lines": text.splitlines(keepends=True)}}
+    shown = {"type": "ReprEntryNative", "data": {"lines": f"{text}\n".splitlines(keepends=True)}}
     return {
         "reprcrash": {"path": first.file or "", "lineno": first.line or 0, "message": said},
         "reprtraceback": {"reprentries": [shown], "extraline": None, "style": "native"},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import os
+import re
 import secrets
 import sys
 import zlib
@@ -19,6 +20,7 @@ from typing import Any
 import pytest
 
 from dct_celery import api
+from dct_celery.core import globs
 from dct_celery.errors import (
     CollectionError,
     DctError,
@@ -37,8 +39,12 @@ from dct_celery.wire.pytest_reports import Input
 #: Options with which pytest runs no tests.
 _ALONE = (
     "collectonly", "showfixtures", "show_fixtures_per_test", "markers", "cacheshow", "version",
-    "help", "setupplan",
+    "help", "setupplan", "setuponly",
 )  # fmt: skip
+#: Options of dct run, in sentences that advise them, which are spelt in another way here.
+_OTHERWISE_SPELT = re.compile(
+    rf"(?<![\w-])--({'|'.join(flag.removeprefix('--dct-') for flag in VALUES)})\b(?!-)"
+)
 #: Options that read what earlier runs have left in pytest's cache.
 _CACHED = ("lf", "failedfirst", "newfirst", "stepwise")
 
@@ -121,6 +127,9 @@ class DispatcherSession:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> bool:
         session.items = []
+        terminal: Any = self._config.pluginmanager.getplugin("terminalreporter")
+        if terminal is not None:
+            terminal.pytest_collection()  # says that it goes on
         return True
 
     @pytest.hookimpl(tryfirst=True)
@@ -144,7 +153,7 @@ class DispatcherSession:
                     origins=origins,
                 )
         except (CollectionError, NothingSelected) as error:
-            replay.collected(error.session, 0, [])
+            replay.collected(error.session, [])
             replay.end()
             if isinstance(error, NothingSelected):
                 return True
@@ -216,7 +225,7 @@ class DispatcherSession:
             if option.dct_concurrent and {origins["store"], origins["local"]} == {"default"}:
                 settings, origins = api.load_with_origins(place, **given, local=0)
         except DctError as error:
-            raise pytest.UsageError(_in_our_words(_told(error), flags)) from error
+            raise pytest.UsageError(_in_our_words(str(error), flags)) from error
         named = {name: flags.get(name, origin) if name in given else origin
                  for name, origin in origins.items()}  # fmt: skip
         return self._with_cache(settings), named
@@ -228,8 +237,12 @@ class DispatcherSession:
         cache: Any = getattr(self._config, "cache", None)
         if cache is None or not any(self._config.getoption(name, False) for name in _CACHED):
             return settings
-        folder = os.path.relpath(cache._cachedir / "v" / "cache", Path(settings.project_dir))
-        return replace(settings, include=(*settings.include, f"{folder}/*"))
+        values = cache._cachedir / "v" / "cache"
+        if not values.is_dir():
+            return settings
+        folder = os.path.relpath(values, Path(settings.project_dir))
+        pattern = f"{globs.escaped(folder).removeprefix('/')}/*"
+        return replace(settings, include=(*settings.include, pattern))
 
 
 def _slots(given: str | None) -> int:
@@ -271,13 +284,25 @@ def _top(place: Path) -> Path:
 
 
 def _require_inside(config: pytest.Config, place: Path) -> None:
-    """Raises pytest.UsageError where tests are named from a folder that does not travel."""
+    """Raises pytest.UsageError where tests are named from a folder, or depend on a file of this
+    session, that does not travel.
+    """
     root = _top(place)
     if not config.rootpath.resolve().is_relative_to(root):
         raise pytest.UsageError(
             f"pytest's rootdir {config.rootpath} lies outside {root}, and workers get no more;"
             " choose it with --rootdir, or run pytest --dct from the top of the project"
         )
+    manager: Any = config.pluginmanager
+    loaded = [config.inipath, *(module.__file__ for module in manager._conftest_plugins)]
+    # Tests of an installed package (--pyargs) are in the environment of each worker.
+    places = (root, Path(sys.prefix).resolve())
+    for file in sorted(str(file) for file in loaded if file is not None):
+        if not any(map(Path(file).resolve().is_relative_to, places)):
+            raise pytest.UsageError(
+                f"{file} lies outside {root}, and workers get no more: run pytest --dct from a"
+                " folder that holds both, or leave it out (-c, --confcutdir)"
+            )
 
 
 def own_words(args: Sequence[str]) -> tuple[str, ...]:
@@ -302,4 +327,5 @@ def _as_program() -> bool:
 
 
 def _told(error: DctError) -> str:
-    return f"{error}\n{error.detail}".rstrip()
+    line = _OTHERWISE_SPELT.sub(r"--dct-\1", str(error))
+    return f"{line}\n{error.detail}".rstrip()

@@ -38,28 +38,38 @@ def combine(folder: str, root: str, file: str) -> bool:
 
     try:
         return _combine(coverage, folder, root, file)
-    except (coverage.CoverageException, sqlite3.Error, zlib.error, KeyError) as error:
+    except (coverage.CoverageException, sqlite3.Error, zlib.error) as error:
         raise ValueError(str(error).partition("\n")[0]) from error
 
 
 def _combine(coverage: Any, folder: str, root: str, file: str) -> bool:
+    os.makedirs(os.path.dirname(os.path.abspath(file)), exist_ok=True)
     target = coverage.CoverageData(file)
     target.read()
     for name in sorted(os.listdir(folder)):
         with open(os.path.join(folder, name), "rb") as packed:
             head, _, body = packed.read().partition(b"\n")
-        place = json.loads(head)
+        there, ours = _places(head)
         with tempfile.NamedTemporaryFile(prefix="coverage-") as unpacked:
             unpacked.write(_inflated(body))
             unpacked.flush()
-            if not place["ours"].startswith(place["root"] + os.sep):
-                _forget(unpacked.name, place["ours"])
+            if not ours.startswith(there + os.sep):
+                _forget(unpacked.name, ours)
             data = coverage.CoverageData(unpacked.name)
             data.read()
-            _add(target, data, place["root"], os.path.realpath(root))
+            _add(target, data, there, os.path.realpath(root))
             data.close()
     target.close()
     return bool(target)
+
+
+def _places(head: bytes) -> tuple[str, str]:
+    """Top of the tree, and our package, where data were measured. Raises ValueError."""
+    try:
+        place = json.loads(head)
+        return str(place["root"]), str(place["ours"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise ValueError(f"not data of a slot: {head[:60]!r}") from None
 
 
 def _forget(file: str, folder: str) -> None:
@@ -114,7 +124,6 @@ def main(argv: list[str], say: Callable[[str], object] = print) -> int:
         zlib.error,
         ValueError,
         OSError,
-        KeyError,
     ) as error:
         say(str(error).splitlines()[0])
         return 4

@@ -22,8 +22,11 @@ class KeptFilesHome:
             return
         root = Path(os.path.realpath(event.root))
         path = root / event.place
-        if not KEPT_PATH.fullmatch(event.place) or not _is_ours(path.parent, root):
-            raise UsageError(f"{event.place} is not written: its folder leads out of the project")
+        if not KEPT_PATH.fullmatch(event.place) or not _is_ours(path, root):
+            raise UsageError(
+                f"{event.place} of the tests is not written: its name leads out of the project, or"
+                " is no name for a file"
+            )
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(path, event.content)
@@ -34,10 +37,14 @@ class KeptFilesHome:
             ) from error
 
 
-def _is_ours(folder: Path, root: Path) -> bool:
-    """No link leads out of the tree, or into the repository's own folder."""
-    real = Path(os.path.realpath(folder))
-    return real.is_relative_to(root) and ".git" not in real.relative_to(root).parts
+def _is_ours(path: Path, root: Path) -> bool:
+    """No link leads out of the tree, and nothing is part of a repository: neither its folder, nor
+    the file `.git`, which names that of a submodule or worktree.
+    """
+    real = Path(os.path.realpath(path.parent))
+    if not real.is_relative_to(root):
+        return False
+    return ".git" not in (part.casefold() for part in (*real.relative_to(root).parts, path.name))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -52,6 +52,8 @@ class Measurement:
         self._of_loader = cov.get_data().data_filename()
         #: File for the data of the running chunk; empty where they do not count.
         self._file = ""
+        #: That of the last chunk.
+        self._last = ""
         self._written_at = 0.0
 
     def enter(self, order: messages.ForkOrder) -> None:
@@ -65,7 +67,7 @@ class Measurement:
 
     def begin(self, file: str) -> None:
         """A chunk begins, whose data go to this file; without one they do not count."""
-        self._file, self._written_at = file, now()
+        self._file, self._last, self._written_at = file, file, now()
 
     def class_over(self) -> None:
         """Writes what there is so far, should the process die before the end of its chunk."""
@@ -80,6 +82,21 @@ class Measurement:
             self._write(self._file if file is None else file)
             self._forget()
         self._file = ""
+
+    def session_over(self) -> None:
+        """The session has been torn down, which belongs to the last chunk as long as its data are
+        still there.
+        """
+        if not self._last or not _exists(self._last):
+            return
+        with contextlib.suppress(Exception):
+            with _open(self._last, "rb") as file:
+                file.readline()
+                before = zlib.decompress(file.read())
+            with _open(os.path.join(self._folder, ".coverage.before"), "wb") as unpacked:
+                unpacked.write(before)
+            self._write(self._last)
+            self._forget()
 
     def _write(self, file: str) -> None:
         import coverage

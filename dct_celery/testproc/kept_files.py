@@ -18,6 +18,8 @@ from dct_celery.core.model import KEPT_PATH, MAX_ARTIFACT, MAX_KEPT, KeptFile
 _walk, _lstat, _open, _join = os.walk, os.lstat, os.open, os.path.join
 _fdopen, _relpath = os.fdopen, os.path.relpath
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+#: Never through a link, and without waiting, should a test put a pipe there just now.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _SKIPPED = frozenset({".git", "__pycache__"})
 
 #: What tells two versions of a file apart.
@@ -35,7 +37,8 @@ class KeptFiles:
 
     def take(self, folder: str) -> tuple[tuple[KeptFile, ...], int]:
         """Copies what is new into the folder. Returns the files, and the number of those that were
-        left out, because they were too many or too large. Without a folder they do not count.
+        left out, because they were too many or too large, or could not be copied. Without a folder
+        they do not count.
         """
         found = dict(self._found())
         new = sorted(path for path, state in found.items() if self._known.get(path) != state)
@@ -49,8 +52,11 @@ class KeptFiles:
             if content is None or len(kept) >= MAX_KEPT:
                 continue
             digest = digest_of(content)
-            with _fdopen(_open(_join(folder, digest), _WRITE, 0o600), "wb") as file:
-                file.write(content)
+            try:
+                with _fdopen(_open(_join(folder, digest), _WRITE, 0o600), "wb") as file:
+                    file.write(content)
+            except OSError:  # the disk is full, say
+                continue
             kept.append(KeptFile(path, len(content), digest))
             room -= len(content)
         return tuple(kept), len(new) - len(kept)
@@ -60,6 +66,8 @@ class KeptFiles:
             for folder, folders, names in _walk(_join(self._root, base)):
                 folders[:] = [name for name in folders if name not in _SKIPPED]
                 for name in names:
+                    if name in _SKIPPED:  # the file of a submodule
+                        continue
                     path = _relpath(_join(folder, name), self._root)
                     if not self._globs.match(path):
                         continue
@@ -75,7 +83,7 @@ class KeptFiles:
         if not KEPT_PATH.fullmatch(path):
             return None
         try:
-            with open(_join(self._root, path), "rb") as file:
+            with _fdopen(_open(_join(self._root, path), _READ), "rb") as file:
                 content = file.read(most + 1)
         except OSError:
             return None

@@ -121,6 +121,8 @@ class Session:
                 return messages.Serialized(now() - start)
             case messages.TearDown():
                 failures = project.tear_down()
+                if measurement := coverage.current():
+                    measurement.session_over()
                 return messages.TornDown(tuple(failures), self._output.take())
             case messages.WriteSuite():
                 with open(message.file, "w", encoding="ascii") as file:

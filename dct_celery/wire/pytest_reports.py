@@ -26,6 +26,9 @@ NOT_ON_SLOTS = {
     "testmon": "--testmon keeps what each test has run in one file, which slots do not share; leave"
     " out --testmon, or run without dct",
 }
+#: The key of a `longrepr` that pytest does not serialize: an object that shows this text, which is
+#: no message of a summary as a `longrepr` of text is.
+SHOWN = "\ue000shown\ue000"
 #: Stands for the name of the folder that is the top of the tree.
 TOP_NAME = "\ue000name\ue000"
 #: Stands for the top of the tree.
@@ -45,6 +48,8 @@ _NEEDED: Mapping[str, frozenset[str]] = {
     "retry": frozenset({"text"}),
     "output": frozenset(),
     "note": frozenset({"text"}),
+    "stop": frozenset({"fail", "stop"}),
+    "exit": frozenset({"reason", "code"}),
 }
 #: Keys of a serialized TestReport that has nothing to say.
 PLAIN = frozenset(
@@ -96,7 +101,8 @@ class TestReports:
     #: What happened, as (kind, data): "report" and "warning" as they are serialized; "xml", a
     #: property or attribute for the JUnit report; "subtests", how many have failed before the next
     #: report; "retry", text for the summary of pytest-retry; "output", the `workeroutput` of the
-    #: process so far; "note", a sentence for the summary.
+    #: process so far; "note", a sentence for the summary; "stop", why the session has to stop
+    #: behind this test; "exit", with what it has ended the session.
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     #: Id of the test process, as plugins know it: "gw17".
     worker: str = ""
@@ -177,6 +183,10 @@ class SessionReports:
     warnings: list[dict[str, Any]] = field(default_factory=list)
     #: Node ids.
     deselected: list[str] = field(default_factory=list)
+    #: Number of tests that were collected and not deselected.
+    collected: int = 0
+    #: Lines that plugins have below the number of tests.
+    lines: list[str] = field(default_factory=list)
     #: What was left out, one sentence each.
     notes: list[str] = field(default_factory=list)
     #: Why nothing can run, where that is so.

@@ -39,8 +39,9 @@ class WorkerServices:
     user_environment: Callable[[Mapping[str, str], Mapping[str, str]], dict[str, str]]
     #: Host names -> their addresses, as this machine sees them.
     resolve: Callable[[Iterable[str]], Mapping[str, Collection[str]]]
-    #: Puts (digest, content) of artifacts into the store, where the dispatcher fetches them.
-    send_files: Callable[[Iterable[tuple[str, bytes]]], None]
+    #: Puts (digest, content) of files into the store, where the dispatcher of this run fetches
+    #: them; "" for what is of no run.
+    send_files: Callable[[str, Iterable[tuple[str, bytes]]], None]
     #: host:port/db of the store and of the broker.
     own_redis: frozenset[str] = frozenset()
     #: See `WorkerInfo.broker`.

@@ -371,6 +371,7 @@ class Scene:
             ledger=self.ledger,
             queue=self.queue,
             blobs=RedisBlobs(self.client),
+            files=RedisBlobs(self.client, RUN),
             timings=unused,
             report=self.take,
             state_folder=folder / "state",

@@ -41,7 +41,7 @@ class Store(Protocol):
     def registry(
         self, pool: str = "pool", *, tends: bool = True, door: Door | None = None
     ) -> ports.Registry: ...
-    def blobs(self) -> ports.BlobStore: ...
+    def blobs(self, run: str = "") -> ports.BlobStore: ...
     def timings(self, project: str = "project") -> ports.TimingStore: ...
     def let_leases_run_out(self) -> None: ...
     def pass_time(self, ms: int) -> None:
@@ -90,8 +90,8 @@ class FakeStore:
     ) -> MemoryRegistry:
         return MemoryRegistry(self._store, pool, door or pool_door(), tends=tends)
 
-    def blobs(self) -> MemoryBlobs:
-        return MemoryBlobs(self._store)
+    def blobs(self, run: str = "") -> MemoryBlobs:
+        return MemoryBlobs(self._store, run)
 
     def timings(self, project: str = "project") -> MemoryTimings:
         return MemoryTimings(self._store, project)
@@ -169,8 +169,8 @@ class RealStore:
     ) -> RedisRegistry:
         return RedisRegistry(self._client, f"{pool}{self._token}", door or pool_door(), tends=tends)
 
-    def blobs(self) -> RedisBlobs:
-        return RedisBlobs(self._client)
+    def blobs(self, run: str = "") -> RedisBlobs:
+        return RedisBlobs(self._client, run)
 
     def timings(self, project: str = "project") -> RedisTimings:
         return RedisTimings(self._client, f"{project}{self._token}")

@@ -55,6 +55,18 @@ def test_what_is_not_there_is_left_out(store: Store) -> None:
     assert store.blobs().get({}) == {}
 
 
+def test_a_file_of_a_run_is_neither_code_nor_of_another_run(store: Store) -> None:
+    """A run drops its files when it has ended; a file may have the content of one of the code."""
+    # Given
+    for blobs in (store.blobs(), store.blobs("run-a"), store.blobs("run-b")):
+        blobs.put([(_ONE, b"one")])
+    # When
+    store.blobs("run-a").drop([_ONE])
+    # Then
+    assert store.blobs("run-a").get({_ONE: 3}) == {}
+    assert store.blobs("run-b").get({_ONE: 3}) == store.blobs().get({_ONE: 3}) == {_ONE: b"one"}
+
+
 def test_nothing_and_the_same_may_be_put(store: Store) -> None:
     # When
     store.blobs().put([])

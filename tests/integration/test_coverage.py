@@ -234,6 +234,26 @@ def test_pytest_lines_branches_and_contexts_are_those_of_pytest_cov(tmp_path: Pa
     assert not list(project.glob(".coverage*[!c]"))
 
 
+def test_the_tear_down_of_a_session_is_part_of_the_last_chunk(tmp_path: Path) -> None:
+    # Given a process that does not run the last test of the suite
+    project = written(tmp_path / "project", {"lib.py": LIB, "conftest.py": CONFTEST})
+    folder = tmp_path / "data"
+    folder.mkdir()
+    # When
+    with (
+        pytest_loader(project, tmp_path / "l", "--cov=lib", "--cov-report=") as running,
+        running.fork() as process,
+    ):
+        process.send(messages.RunChunk("c", [1], coverage=str(folder / "c")))
+        until_the_end(process)
+        process.ask(messages.TearDown(), messages.TornDown, 60)
+    # Then
+    combined(project, folder)
+    lines = measured(project)["lib.py"][0]
+    assert 3 in lines  # of the set-up and the test: f(1)
+    assert 8 in lines  # of the tear-down: f(5)
+
+
 def test_a_collect_process_measures_nothing_and_knows_what_is_wanted(tmp_path: Path) -> None:
     # Given
     project = written(tmp_path / "project", {"lib.py": LIB, "conftest.py": CONFTEST})

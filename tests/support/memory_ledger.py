@@ -140,6 +140,8 @@ class MemoryStore:
     #: pool -> when the next worker may ask for the open runs
     turns: dict[str, int] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
+    #: run -> blobs of its own
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     #: tree -> digests that workers ask its dispatcher for
     wanted: dict[str, set[str]] = field(default_factory=dict)
     timings: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -645,8 +647,8 @@ class MemoryRegistry:
 class MemoryBlobs:
     """See `ports.BlobStore`."""
 
-    def __init__(self, store: MemoryStore) -> None:
-        self._blobs = store.blobs
+    def __init__(self, store: MemoryStore, run: str = "") -> None:
+        self._blobs = store.files.setdefault(run, {}) if run else store.blobs
         self._wanted = store.wanted
 
     def missing(self, digests: Sequence[str]) -> set[str]:

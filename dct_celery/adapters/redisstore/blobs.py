@@ -30,8 +30,10 @@ class RedisBlobs:
     It shrinks source text to a third at little cost and is in every standard library.
     """
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, run: str = "") -> None:
+        """`run`: only files that this run has sent; empty for what all runs share."""
         self._client = client
+        self._run = run
         self._drop = script(client, "dropblob")
 
     def missing(self, digests: Sequence[str]) -> set[str]:
@@ -40,7 +42,7 @@ class RedisBlobs:
             batch = digests[start : start + _BATCH_KEYS]
             pipe = self._client.pipeline(transaction=False)
             for digest in batch:
-                pipe.expire(keys.blob(digest), keys.BLOB_TTL)  # answers 0 for a missing key
+                pipe.expire(self._key(digest), keys.BLOB_TTL)  # answers 0 for a missing key
             absent.update(
                 digest for digest, alive in zip(batch, pipe.execute(), strict=True) if not alive
             )
@@ -51,7 +53,7 @@ class RedisBlobs:
         size = 0
         for digest, content in blobs:
             packed = zlib.compress(content, 1)
-            pipe.set(keys.blob(digest), packed, ex=seconds)
+            pipe.set(self._key(digest), packed, ex=seconds)
             size += len(packed)
             if size > _BATCH_BYTES:
                 pipe.execute()
@@ -59,7 +61,7 @@ class RedisBlobs:
         pipe.execute()
 
     def drop(self, digests: Iterable[str]) -> None:
-        if names := [keys.blob(digest) for digest in digests]:
+        if names := [self._key(digest) for digest in digests]:
             self._client.unlink(*names)
 
     def get(self, sizes: Mapping[str, int]) -> dict[str, bytes]:
@@ -68,7 +70,7 @@ class RedisBlobs:
             pipe = self._client.pipeline(transaction=False)
             for digest in batch:
                 # Never more than a content of this size can need, whatever is stored there.
-                pipe.getrange(keys.blob(digest), 0, _longest(sizes[digest]))
+                pipe.getrange(self._key(digest), 0, _longest(sizes[digest]))
             for digest, packed in zip(batch, pipe.execute(raise_on_error=False), strict=True):
                 content = _unpacked(packed, sizes[digest]) if isinstance(packed, bytes) else None
                 if content is not None and digest_of(content) == digest:
@@ -78,10 +80,13 @@ class RedisBlobs:
                 elif packed != b"":  # empty for a missing key
                     # Only if unchanged: another process may have sent a good copy meanwhile.
                     self._drop(
-                        keys=[keys.blob(digest)],
+                        keys=[self._key(digest)],
                         args=[packed if isinstance(packed, bytes) else b""],
                     )
         return found
+
+    def _key(self, digest: str) -> str:
+        return keys.blob(digest, self._run)
 
     def want(self, tree: str, digests: Iterable[str]) -> None:
         asked = sorted(digests)[:_WANTED]

@@ -60,8 +60,9 @@ def pool_turn(pool: str) -> str:
     return f"{PREFIX}{{{pool}}}:turn"
 
 
-def blob(digest: str) -> str:
-    return f"{PREFIX}blob:{digest}"
+def blob(digest: str, run: str = "") -> str:
+    """`run`: the one whose own it is; empty for what all share, such as code."""
+    return f"{PREFIX}{{{run}}}:file:{digest}" if run else f"{PREFIX}blob:{digest}"
 
 
 def wanted(tree: str) -> str:

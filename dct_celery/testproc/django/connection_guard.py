@@ -135,6 +135,18 @@ def prove(wrapper: Any, name: str, identity: str = "") -> None:
         raise WrongDatabase(_other_server(wrapper, identity, other))
 
 
+def prove_in_memory(wrapper: Any) -> None:
+    """Proves that a test database in memory is not still the configured file. Raises
+    WrongDatabase.
+    """
+    if not wrapper.is_in_memory_db():
+        raise WrongDatabase(
+            f"database {wrapper.alias!r}: it is still {wrapper.settings_dict['NAME']!r} once the"
+            " project has set up its databases, and no test runs there: leave them to Django's"
+            " setup_databases"
+        )
+
+
 def prove_server(wrapper: Any, identity: str) -> None:
     """Proves the server alone, before there is a database. Raises WrongDatabase."""
     if not identity or wrapper.vendor not in IDENTITY:

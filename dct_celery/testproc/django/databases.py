@@ -337,7 +337,9 @@ def attach(
     )
     connection_guard.prove_settings(project.runner)
     for primary, name in names.items():
-        if not _in_memory(connection_of(primary)):
+        if _in_memory(connection_of(primary)):
+            connection_guard.prove_in_memory(connection_of(primary))
+        else:
             connection_guard.prove(connection_of(primary), name)
     return old
 

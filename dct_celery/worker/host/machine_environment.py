@@ -41,7 +41,7 @@ class MachineEnvironment:
             self._due_at = float("inf")
             self._thread.start()
         if self._content and now - self._put_at >= RENEW:
-            self._services.send_files([(digest_of(self._content), self._content)])
+            self._services.send_files("", [(digest_of(self._content), self._content)])
             self._put_at = now
 
     def _describe(self) -> None:

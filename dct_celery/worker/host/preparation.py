@@ -538,7 +538,7 @@ class Preparation:
             for file, artifact in found
             if artifact is not None
         ]
-        self._persistently(lambda: self._services.send_files(contents))
+        self._persistently(lambda: self._services.send_files(self._run, contents))
         report = MeasuredReport(artifacts, len(files) - len(artifacts))
         self._persistently(lambda: self._ledger.report(self._services.name, report))
 

@@ -36,6 +36,8 @@ _STACKS = 32_000
 _DUMP_SECONDS = 2.0
 #: Seconds without growth after which the stacks are complete.
 _SETTLED = 0.05
+#: Seconds to write coverage data, of which a large project has many megabytes.
+_MEASURED_GRACE = 30.0
 #: How a process ended that only lost its channel.
 _CLOSED = "the test closed the runner's channel"
 #: Seconds that the loader gets to report another end first.
@@ -289,7 +291,11 @@ class TestProcess:
         return tail_of(self._folder / "log")
 
     def finish(self, grace: float = 5.0) -> None:
-        """Asks it to tear down and exit; kills it after `grace` seconds."""
+        """Asks it to tear down and exit; kills it after `grace` seconds, or later if it has
+        coverage data to write.
+        """
+        if self._coverage:
+            grace = max(grace, _MEASURED_GRACE)
         with contextlib.suppress(ProcessDied, OSError, ProtocolError):
             self.send(messages.Goodbye())
             deadline = self._clock.monotonic() + grace

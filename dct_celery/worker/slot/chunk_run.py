@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,9 @@ class ChunkRun:
         self._clock = services.clock
         self._lease_ms = lease_ms
         self._spool = Spool(slot_run.folder.spool, lease)
-        self._artifacts = Artifacts(slot_run.folder.artifacts(slot_run.slot), services.send_files)
+        self._artifacts = Artifacts(
+            slot_run.folder.artifacts(slot_run.slot), partial(services.send_files, slot_run.run)
+        )
         self._batch: list[str] = []
         self._batch_size = 0
         self._batch_since = 0.0

@@ -30,7 +30,7 @@ class Scene:
         #: Names of artifacts that an earlier dispatcher has kept.
         self.kept: list[str] = []
         services: Any = Mock(
-            blobs=self.blobs,
+            files=self.blobs,
             report=self.listener.take,
             has_artifact=lambda entry, artifact: artifact.name in self.kept,
         )

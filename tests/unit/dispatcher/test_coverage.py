@@ -45,7 +45,7 @@ class Scene:
             )
 
     def bring(self) -> list[bytes]:
-        services: Any = Mock(blobs=self.blobs, report=self.listener.take)
+        services: Any = Mock(files=self.blobs, report=self.listener.take)
         with brought_home(services, self.machine, self.workers, Path("/project")) as arrived:
             found = [path.read_bytes() for path in arrived.folder.iterdir()]
         assert not arrived.folder.exists()
@@ -67,6 +67,16 @@ def test_all_data_are_there_once_and_leave_the_store(scene: Scene) -> None:
     assert found == [b"migrations", b"tests"]
     assert scene.listener.warnings == []
     assert scene.blobs.missing([data.digest]) == {data.digest}
+
+
+def test_the_same_data_of_two_processes_are_one_file_and_none_is_missing(scene: Scene) -> None:
+    # Given
+    scene.attempt(scene.sent(b"migrations"))
+    # When
+    found = scene.bring()
+    # Then
+    assert found == [b"migrations"]
+    assert scene.listener.warnings == []
 
 
 def test_tests_without_data_are_counted(scene: Scene) -> None:

@@ -15,7 +15,7 @@ from dct_celery.core.run.leases import LeaseRef
 from dct_celery.core.run.left_behind import LeftBehind
 from dct_celery.dispatcher import kept_files as module
 from dct_celery.dispatcher.kept_files import bring_home
-from dct_celery.errors import StoreUnavailable
+from dct_celery.errors import StoreUnavailable, UsageError
 from dct_celery.ports.reporting import FileArrived
 from tests.support.factories import group, make_manifest
 from tests.support.memory_ledger import MemoryBlobs, MemoryStore
@@ -34,7 +34,8 @@ class Scene:
         """The test, in an attempt of its own, wrote these files into shots/."""
         kept = []
         for name, content in files.items():
-            file = KeptFile(f"shots/{name}.png", len(content), digest_of(content))
+            path = f"shots/{name}" if "." in name else f"shots/{name}.png"
+            file = KeptFile(path, len(content), digest_of(content))
             self.blobs.put([(file.digest, content)])
             kept.append(file)
         lease = LeaseRef(f"c{index}", 1, 7, "build-a", index, 1)
@@ -46,7 +47,7 @@ class Scene:
         )
 
     def bring(self, *patterns: str) -> dict[str, bytes]:
-        services: Any = Mock(blobs=self.blobs, report=self.listener.take)
+        services: Any = Mock(files=self.blobs, report=self.listener.take)
         bring_home(services, self.machine, patterns or ("shots/",), Path("/project"))
         return {event.place: event.content for event in self.listener.all(FileArrived)}
 
@@ -118,6 +119,35 @@ def test_what_is_left_out_lost_or_too_much_is_counted(
     assert found == {"shots/a.png": b"one"}
     (line,) = scene.listener.warnings
     assert line.startswith("5 files of tests (--artifact-path) did not come home")
+
+
+def test_one_that_cannot_be_written_costs_neither_the_others_nor_the_run(scene: Scene) -> None:
+    # Given
+    scene.wrote(0, a=b"one", b=b"two", c=b"three")
+    take = scene.listener.take
+
+    def refuse(event: Any) -> None:
+        if isinstance(event, FileArrived) and event.content != b"two":
+            raise UsageError(f"{event.place} cannot be written")
+        take(event)
+
+    scene.listener.take = refuse  # type: ignore[method-assign]
+    # When / Then
+    assert scene.bring() == {"shots/b.png": b"two"}
+    assert scene.listener.warnings == [
+        "shots/a.png cannot be written, shots/c.png cannot be written"
+    ]
+
+
+def test_a_number_never_takes_the_name_of_another_file(scene: Scene) -> None:
+    # Given
+    files: dict[str, Any] = {"a": b"first", "a.png.1": b"own"}
+    scene.wrote(0, **files)
+    scene.wrote(1, a=b"second")
+    # When / Then
+    assert scene.bring() == {
+        "shots/a.png": b"second", "shots/a.png.1": b"own", "shots/a.png.2": b"first",
+    }  # fmt: skip
 
 
 def test_a_store_that_is_away_costs_the_files_and_not_the_run(scene: Scene) -> None:

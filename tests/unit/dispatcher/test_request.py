@@ -315,6 +315,7 @@ def test_variables_of_pytest_travel_and_those_of_another_session_do_not(tmp_path
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"coverage": True}, "--coverage is for Django's tests; measure with pytest's --cov"),
         ({"k": ("x",)}, "-k is for Django's tests; give pytest's own options behind --"),
         ({"command": "python runtests.py"}, "--command: 'python runtests.py' is not pytest"),
         ({"command": "coverage run"}, "--command: coverage cannot follow"),

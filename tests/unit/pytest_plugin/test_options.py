@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from dct_celery.pytest_plugin import OLDER, VALUES
+from dct_celery.errors import ConfigError
+from dct_celery.pytest_plugin import OLDER, VALUES, pytest_cmdline_main
 from dct_celery.pytest_plugin.node import Node
-from dct_celery.pytest_plugin.session import DispatcherSession
+from dct_celery.pytest_plugin.session import DispatcherSession, _told
 
 
 def run_pytest(project: Path, *words: str, **environment: str) -> str:
@@ -146,6 +147,7 @@ def test_the_older_spelling_takes_this_machine_where_no_fleet_is_configured(
         pluginmanager=pytest.PytestPluginManager(),
         rootpath=tmp_path,
         stash=pytest.Stash(),
+        inipath=None,
         invocation_params=SimpleNamespace(args=("--concurrent",), dir=tmp_path),
         getoption=lambda name, default: default,
     )
@@ -155,3 +157,36 @@ def test_the_older_spelling_takes_this_machine_where_no_fleet_is_configured(
     settings, _ = session._settings(node)
     # Then
     assert settings.local == local
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [(("--dct-local=2",), True), (("--dct-local", "2"), True), (("-k", "cart"), False)],
+)
+def test_an_option_of_ours_without_dct_is_refused_where_the_user_has_typed_it(
+    words: tuple[str, ...], *, refused: bool
+) -> None:
+    """In the project's options it waits for --dct."""
+    # Given
+    option = SimpleNamespace(
+        dct=False, dct_concurrent=False, dct_local="2", dct_store=None, dct_broker=None,
+        dct_pool=None, dct_run_id=None, dct_json=None,
+    )  # fmt: skip
+    config: Any = SimpleNamespace(option=option, invocation_params=SimpleNamespace(args=words))
+    # Then
+    if refused:
+        with pytest.raises(pytest.UsageError, match=r"^--dct-local has no effect without --dct"):
+            pytest_cmdline_main(config)
+    else:
+        pytest_cmdline_main(config)
+
+
+@pytest.mark.parametrize(
+    ("said", "here"),
+    [
+        ("start it, set --store, or use --local", "start it, set --dct-store, or use --dct-local"),
+        ("run it with --local-file, or ----pool", "run it with --local-file, or ----pool"),
+    ],
+)
+def test_advice_names_options_as_they_are_spelt_here(said: str, here: str) -> None:
+    assert _told(ConfigError(said)) == here

@@ -5,23 +5,26 @@ from __future__ import annotations
 import io
 import sys
 import types
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from _pytest import reports
 
 from dct_celery.core.model import Entry, Outcome, Phase, Verdict
 from dct_celery.core.run.view import RunView
-from dct_celery.ports.reporting import Started, TestJudged
+from dct_celery.ports.reporting import Finished, Started, TestJudged, Warned
 from dct_celery.pytest_plugin.coverage import Coverage
 from dct_celery.pytest_plugin.node import Node
 from dct_celery.pytest_plugin.replay import Replay
 from dct_celery.settings import Settings
-from dct_celery.wire.pytest_reports import TestReports, packed
+from dct_celery.wire.pytest_reports import SHOWN, SessionReports, TestReports, packed
 
 NODEID = "test_a.py::test_one"
+ENTRY = Entry(0, NODEID, "test_a", "test_a", Phase.NO_DATABASE)
 REPORT: dict[str, Any] = {
     "$report_type": "TestReport",
     "nodeid": NODEID,
@@ -84,7 +87,7 @@ class Scene:
     ) -> None:
         """A test has ended in the process `worker`, with these events beside its report."""
         text = TestReports([("report", dict(REPORT)), *events], worker).text("")
-        entry = Entry(index, NODEID, "test_a", "test_a", Phase.NO_DATABASE)
+        entry = replace(ENTRY, index=index)
         self.replay.take(
             TestJudged(Verdict(entry, outcome, 0.5, worker="build", slot=1, reports=text))
         )
@@ -133,6 +136,26 @@ def test_an_output_that_cannot_be_read_is_named(scene: Scene) -> None:
     # Then
     assert scene.replay.outputs == {}
     assert scene.summary()[0].startswith("workeroutput of gw7 cannot be read: ")
+
+
+def test_the_session_stops_behind_the_test_that_had_it_stop(scene: Scene) -> None:
+    # When
+    scene.judged(("stop", {"fail": "", "stop": "enough"}))
+    scene.judged(index=1)
+    # Then
+    assert scene.session.shouldstop == "enough"
+    assert scene.replay.over
+    assert len(scene.reporter.reports) == 1
+
+
+def test_a_test_that_exits_ends_the_session_as_its_hooks_would(scene: Scene) -> None:
+    # When
+    with pytest.raises(pytest.exit.Exception, match="no docker") as caught:
+        scene.judged(("exit", {"reason": "no docker", "code": 9}), outcome=Outcome.ERROR)
+    # Then
+    assert caught.value.returncode == 9
+    assert scene.replay.over
+    assert [report.outcome for report in scene.reporter.reports] == ["passed"]  # of its set-up
 
 
 def test_a_note_of_a_process_is_in_the_summary_once(scene: Scene) -> None:
@@ -192,3 +215,61 @@ def test_the_cache_learns_what_was_collected(tmp_path: Path) -> None:
     # Then
     assert sorted(map(str, new_first.cached_nodeids)) == ["test_a.py::test_b", NODEID]
     assert (stepwise.cached_info.last_test_count, stepwise.cached_info.last_failed) == (2, None)
+
+
+def test_collectors_that_failed_are_no_collected_tests(tmp_path: Path) -> None:
+    # Given a run whose first entry stands for a module that cannot be imported
+    terminal = Mock()
+    scene = Scene(tmp_path, terminalreporter=terminal)
+    # When
+    text = SessionReports(deselected=["test_a.py::test_c"], collected=1, lines=["a"]).text("")
+    scene.replay.collected(text, ["test_b.py", NODEID])
+    scene.replay.end()
+    # Then
+    assert (scene.session.testscollected, terminal._numcollected) == (1, 2)
+    terminal.write_line.assert_called_once_with("a")
+
+
+def test_what_the_error_of_the_session_says_is_not_said_before_it(scene: Scene) -> None:
+    # Given
+    why = "no worker takes the run: build-a: the suite differs"
+    lost = Verdict(ENTRY, Outcome.NOT_RUN, reason=why)
+    report: Any = SimpleNamespace(note=why, exit_code=4)
+    # When
+    for event in (
+        Warned("build-a refuses the run: the suite differs"),
+        Warned("the store is slow"),
+        TestJudged(lost),
+        Finished(report),
+    ):
+        scene.replay.take(event)
+    # Then
+    assert scene.summary() == ["the store is slow", "1 test did not run"]
+
+
+@pytest.mark.parametrize("ids", [[], [NODEID]])
+def test_what_conftest_files_have_printed_is_shown_where_no_file_is_collected(
+    tmp_path: Path, ids: list[str]
+) -> None:
+    # Given
+    capturing = Mock()
+    scene = Scene(tmp_path, capturemanager=capturing)
+    # When
+    scene.replay.collected(SessionReports(collected=len(ids)).text(""), ids)
+    # Then
+    assert capturing.read_global_capture.called == bool(ids)
+
+
+@pytest.mark.parametrize("kind", ["TestReport", "CollectReport"])
+def test_an_error_that_pytest_does_not_serialize_is_shown_and_is_no_message(
+    scene: Scene, kind: str
+) -> None:
+    """The summary shows a `longrepr` that is a text behind the test's name, and no other."""
+    # When
+    report = scene.replay._report(
+        {**REPORT, "$report_type": kind, "longrepr": {SHOWN: "boo"}, "result": None}
+    )
+    # Then
+    assert str(report.longrepr) == "boo"
+    assert not isinstance(report.longrepr, str)
+    assert not hasattr(report.longrepr, "reprcrash")

@@ -92,8 +92,10 @@ def test_the_file_of_an_earlier_run_is_replaced_where_coverage_run_would_write_i
 ) -> None:
     # Given
     (root / ".coveragerc").write_text("[run]\ndata_file = build/data\n")
-    (root / "build").mkdir()
     monkeypatch.chdir(root)
+    put(folder, {f"{THERE}/b.py": [1]})
+    assert coverage_data.main([str(folder), str(root)]) == 0
+    next(folder.iterdir()).unlink()
     old = coverage.CoverageData("build/data")
     old.add_lines({str(root / "old.py"): [1]})
     old.close()
@@ -106,7 +108,18 @@ def test_the_file_of_an_earlier_run_is_replaced_where_coverage_run_would_write_i
     assert read(root / "build/data").measured_files() == {str(root / "a.py")}
 
 
-@pytest.mark.parametrize("content", [b"", b"{}\n", b"not json\n", b'{"root": "/", "ours": "/"}\nx'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}\n",
+        b"[]\n",
+        b"[" * 100_000 + b"\n",
+        b"not json\n",
+        b'{"root": "/", "ours": "/"}\nx',
+        b'{"root": 1, "ours": ["/"]}\nx',
+    ],
+)
 def test_data_that_cannot_be_read_are_one_line(
     folder: Path, root: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

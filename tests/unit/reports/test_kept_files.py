@@ -52,7 +52,17 @@ def test_a_link_of_that_name_is_replaced_and_not_followed(root: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "place", ["../a.png", "/a.png", "a/../../b.png", "link/a.png", ".git/hooks/pre-commit", "a\n"]
+    "place",
+    [
+        "../a.png",
+        "/a.png",
+        "a/../../b.png",
+        "link/a.png",
+        ".git/hooks/pre-commit",
+        "sub/.git",
+        ".GIT/config",
+        "a\n",
+    ],
 )
 def test_nothing_is_written_outside_of_the_checkout(root: Path, tmp_path: Path, place: str) -> None:
     # Given

@@ -92,3 +92,14 @@ def test_a_name_that_no_report_could_show_stays_behind(tree: Path, folder: Path)
     (tree / "shots" / "a\nb.png").write_bytes(b"a")
     # When / Then
     assert files.take(str(folder)) == ((), 1)
+
+
+def test_one_that_cannot_be_copied_is_counted_and_costs_no_verdict(
+    tree: Path, folder: Path
+) -> None:
+    # Given a folder that a test has removed
+    files = KeptFiles(str(tree), ["shots/"])
+    (tree / "shots" / "a.png").write_bytes(b"a")
+    folder.rmdir()
+    # When / Then
+    assert files.take(str(folder)) == ((), 1)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dct_celery.core.model import Outcome
+from dct_celery.core.model import Failure, Outcome
 from dct_celery.testproc.backends.pytest.reports import Gatherer
 from dct_celery.testproc.clock import now
-from dct_celery.testproc.failures import failure_of
+from dct_celery.testproc.failures import describe, failure_of
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
 
@@ -51,10 +51,20 @@ def _following(project: PytestProject, index: int, then: Sequence[int]) -> Any:
     return Parking.from_parent(place, name="dct")
 
 
+def _failure(item: pytest.Item, error: BaseException, root: str) -> Failure:
+    """As pytest shows what a test raises, without the frames of pytest and of this package."""
+    try:
+        text = str(item.repr_failure(pytest.ExceptionInfo.from_exception(error)))
+    except Exception:
+        return failure_of(error, root)
+    return describe(type(error), error, text, root)
+
+
 def run_chunk(
     project: PytestProject, indices: Sequence[int], recorder: Recorder, gatherer: Gatherer
 ) -> messages.ChunkFinished:
     """Runs the chunk to its end, or to the BaseException that ends it early."""
+    __tracebackhide__ = True  # no part of what a test fails with
     for position, index in enumerate(indices):
         if not recorder.goes_on(index):
             return recorder.finish(indices[position:], "failfast")
@@ -72,8 +82,11 @@ def run_chunk(
         try:
             item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         except BaseException as error:  # of pytest.exit, an interrupt of its own, or a plugin
+            os.environ.pop("PYTEST_CURRENT_TEST", None)
+            if isinstance(error, pytest.exit.Exception):
+                gatherer.exits(error)
             gatherer.judge()
-            recorder.event(Outcome.ERROR, failure_of(error, recorder.root))
+            recorder.event(Outcome.ERROR, _failure(item, error, recorder.root))
             recorder.end(now() - start, output=gatherer.output(), reports=gatherer.text())
             return recorder.finish(indices[position + 1 :], "aborted")
         seconds = now() - start

@@ -21,7 +21,7 @@ import pytest
 from dct_celery.core.model import Entry
 from dct_celery.testproc.backends.base import Description, failure_of_order
 from dct_celery.testproc.backends.pytest import manifest
-from dct_celery.testproc.backends.pytest.once import enter, request_of
+from dct_celery.testproc.backends.pytest.once import enter, set_up_fixture
 from dct_celery.testproc.django import (
     connection_guard,
     databases,
@@ -186,7 +186,7 @@ class _FixtureRunner:
 
         django.test.utils.setup_databases = setup_databases
         try:
-            request_of(self._item).getfixturevalue(_FIXTURE)
+            set_up_fixture(self._item, _FIXTURE)
         except Exception:
             if not done:
                 raise

@@ -57,7 +57,7 @@ class OnceFixtures:
         self.lasting = True
         for name, item in self._users.items():
             try:
-                request_of(item).getfixturevalue(name)
+                set_up_fixture(item, name)
             except (Exception, pytest.skip.Exception, pytest.fail.Exception):
                 continue
             if left := threads.settle():
@@ -130,8 +130,16 @@ def enter(session: pytest.Session) -> None:
         state.setup(_Root(session))
 
 
-def request_of(item: pytest.Item) -> Any:
-    """A request of its own, so that the item's is unused when the item runs."""
+def set_up_fixture(item: pytest.Item, name: str) -> None:
+    """Sets up a fixture of the session as if the item asked for it, which does not run yet."""
     from _pytest.fixtures import TopRequest
 
-    return TopRequest(item, _ispytest=True)  # type: ignore[arg-type]
+    # A request of its own, so that the item's is unused when the item runs.
+    request: Any = TopRequest(item, _ispytest=True)  # type: ignore[arg-type]
+    stack: Any = item.session._setupstate.stack
+    # pytest gives fixtures to items alone that are being set up.
+    stack[item] = ([], None)
+    try:
+        request.getfixturevalue(name)
+    finally:
+        del stack[item]

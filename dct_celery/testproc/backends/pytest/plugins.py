@@ -25,6 +25,8 @@ _RETRY = "pytest_retry.retry_plugin"
 _LOCAL = {
     "harvest": "pytest-harvest does not gather results: its files stay where each test has run",
 }
+#: Where the fixture of pytest-django looks for its address.
+_LIVE_SERVER = "DJANGO_LIVE_TEST_SERVER_ADDRESS"
 
 
 def begin_coverage(early_config: pytest.Config, order: messages.Load) -> bool:
@@ -69,6 +71,14 @@ def limits(config: pytest.Config) -> Iterator[str]:
             yield sentence
     if config.getoption("max_suite_reruns", None) is not None:
         yield "--max-suite-reruns counts in each test process by itself"
+    server = config.getoption("liveserver", None) or os.environ.get(_LIVE_SERVER, "")
+    if server.rpartition(":")[2].isdecimal() and not server.endswith(":0"):
+        line = "only one test process of a machine can have it; leave out the port"
+        yield f"live_server at {server}: {line}"
+    if config.getoption("setupshow", False):
+        yield "--setup-show shows nothing of what test processes set up"
+    if config.getoption("log_file", None) or config.getini("log_file"):
+        yield "the log file of pytest gets nothing: each test process writes one of its own"
     if not manager.hasplugin("xdist"):
         for name in ("syrupy", "pytest-durations"):
             if manager.hasplugin(name):

@@ -21,7 +21,7 @@ from dct_celery.testproc.backends.pytest import manifest, process
 from dct_celery.testproc.backends.pytest.chunk import run_chunk
 from dct_celery.testproc.backends.pytest.databases import Databases
 from dct_celery.testproc.backends.pytest.once import OnceFixtures
-from dct_celery.testproc.backends.pytest.reports import Gatherer
+from dct_celery.testproc.backends.pytest.reports import Gatherer, text_of
 from dct_celery.testproc.backends.pytest.session_end import SessionFixtures, tear_down
 from dct_celery.testproc.failures import cut
 from dct_celery.testproc.recorder import Recorder
@@ -82,7 +82,7 @@ class PytestProject:
 
     def collection_failure(self, index: int) -> Failure:
         """What a failed collector has said."""
-        text = str(self._failures[index]["longrepr"])
+        text = text_of(self._failures[index]["longrepr"]).replace(f"{self._load.root}/", "")
         line = f"{self._failures[index]['nodeid']} could not be collected"
         return Failure("error", "CollectError", line, cut(text))
 

@@ -16,6 +16,7 @@ from dct_celery.testproc.failures import describe, first_line
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire.pytest_reports import (
     PLAIN,
+    SHOWN,
     TOP_NAME,
     TestReports,
     dumps,
@@ -36,9 +37,21 @@ def serialized(config: pytest.Config, report: Any) -> dict[str, Any]:
     for name in data.keys() - PLAIN:
         # A plugin may go on writing into it.
         data[name] = plain(data[name])
+    if isinstance(data.get("longrepr"), str) and hasattr(report.longrepr, "toterminal"):
+        data["longrepr"] = {SHOWN: data["longrepr"]}
     if data.get("user_properties"):
         data["user_properties"] = [[name, _kept(value)] for name, value in data["user_properties"]]
     return data
+
+
+def text_of(longrepr: Any) -> str:
+    """What a serialized `longrepr` shows of an error."""
+    if not isinstance(longrepr, dict):
+        return str(longrepr)
+    if SHOWN in longrepr:
+        return str(longrepr[SHOWN])
+    entries = [entry["data"]["lines"] for entry in longrepr["reprtraceback"]["reprentries"]]
+    return "\n".join(line for lines in entries for line in lines)
 
 
 def _kept(value: object) -> object:
@@ -96,6 +109,7 @@ class XmlRecorder:
         return XmlTest(self, str(getattr(test, "nodeid", test)))
 
     def add_global_property(self, name: str, value: object) -> None:
+        __tracebackhide__ = True
         if not isinstance(name, str):  # pytest's own words
             raise TypeError(f"name parameter needs to be a string, but {type(name).__name__} given")
         self.record("", name, value)
@@ -123,6 +137,7 @@ class Gatherer:
         """`output_is_read`: there are plugins on the dispatcher."""
         config = session.config
         self._config: Any = config
+        self._session: Any = session
         self._workeroutput = WorkerOutput(session)
         self._sends_output = output_is_read and self._workeroutput.wanted
         self._reports = TestReports()
@@ -163,11 +178,18 @@ class Gatherer:
         """
         if text := plugins.retry_text():
             self._reports.events.append(("retry", {"text": text}))
+        self._reports.events += stops(self._session)
         if last and self._sends_output:
             self._reports.events.append(self._workeroutput.take(self._root.rstrip("/")))
         if self._session_changed:
             self._session_changed = False
             self._recorder.keeps_state()
+
+    def exits(self, error: Any) -> None:
+        """The test has called `pytest.exit`."""
+        code = error.returncode
+        data = {"reason": str(error.msg), "code": code if isinstance(code, int) else None}
+        self._reports.events.append(("exit", data))
 
     def output(self) -> str:
         """What was captured."""
@@ -179,6 +201,7 @@ class Gatherer:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Any:
+        __tracebackhide__ = True  # not a part of what a failing fixture shows
         try:
             return (yield)
         finally:
@@ -245,6 +268,17 @@ class Gatherer:
             kind="failure" if report.when == "call" else "error",
             subtest="" if subtest is None else str(report._sub_test_description()),
         )
+
+
+def stops(session: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """That a test or plugin has had the session stop, which is the dispatcher's to do: other tests
+    of this process may come before this one in the suite.
+    """
+    fail, stop = session.shouldfail, session.shouldstop
+    if fail or stop:
+        # Past the setters, which warn.
+        session._shouldfail = session._shouldstop = False
+        yield "stop", {"fail": str(fail or ""), "stop": str(stop or "")}
 
 
 def _failed_subtests(config: pytest.Config, report: Any) -> int:

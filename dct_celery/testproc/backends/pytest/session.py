@@ -8,6 +8,7 @@ and its frames (wrappers of the run loop, such as those of logging) stay on the 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -34,15 +35,21 @@ _ALONE = (
     ("version", "--version"),
     ("help", "--help"),
     ("setupplan", "--setup-plan"),
+    ("setuponly", "--setup-only"),
     ("usepdb", "--pdb"),
     ("trace", "--trace"),
 )
+#: What pytest has in front of each line of an exception of its own or of a plugin.
+_INTERNAL = "INTERNALERROR> "
+#: What pytest says of a usage error, up to an empty line or the session's own output.
+_USAGE_ERROR = re.compile(r"(?ms)^ERROR: (?!usage: )(.+?)\s*(?:\n\s*\n|\n=+ |\Z)")
 
 
 def run(order: messages.Load, given: Input, words: Sequence[str], serve: Serve) -> None:
     """Collects, and calls `serve`. Raises LoadFailed where that does not come about."""
     sys.argv = [os.path.join(os.path.dirname(pytest.__file__), "__main__.py"), *words]
     sys.orig_argv = [sys.executable, "-m", "pytest", *words]
+    sys.modules["__main__"].__file__ = sys.argv[0]
     plugin = SessionPlugin(order, given, serve)
     printed = Printed()
     # By its name: pytest does not load it again as an entry point.
@@ -111,6 +118,13 @@ class SessionPlugin:
     def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
         self._reports.deselected += [item.nodeid for item in items]
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_report_collectionfinish(self) -> Any:
+        result = yield
+        for said in reversed(result):  # the terminal's order
+            self._reports.lines += [said] if isinstance(said, str) else map(str, said)
+        return result
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
         self._config = session.config
@@ -119,10 +133,11 @@ class SessionPlugin:
     @pytest.hookimpl
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         if session.shouldfail and not self.served and self.fatal is None:
-            self._refuse(str(session.shouldfail))  # -x ends the collection itself
+            self._refuse(session, str(session.shouldfail))  # -x ends the collection itself
 
-    def _refuse(self, line: str, told: str = "") -> None:
+    def _refuse(self, session: pytest.Session, line: str, told: str = "") -> None:
         self._reports.interrupted = line
+        self._reports.collected = session.testscollected
         text = self._reports.text(self._order.root)
         self.fatal = messages.Fatal("collection", line, told, session=text)
 
@@ -131,10 +146,12 @@ class SessionPlugin:
         failed = session.testsfailed
         if failed and not session.config.option.continue_on_collection_errors:
             line = f"{failed} error{'s' if failed != 1 else ''} during collection"
-            self._refuse(line, "\n\n".join(_shown(data) for data in self._reports.collectors))
+            self._refuse(
+                session, line, "\n\n".join(_shown(data) for data in self._reports.collectors)
+            )
             raise session.Interrupted(line)
         if session.shouldstop:
-            self._refuse(str(session.shouldstop))
+            self._refuse(session, str(session.shouldstop))
             raise session.Interrupted(session.shouldstop)
         failures = [data for data in self._reports.collectors if data["outcome"] == "failed"]
         maxfail = plugins.leave_to_the_dispatcher(session)
@@ -146,6 +163,7 @@ class SessionPlugin:
             self.fatal = messages.Fatal("labels", str(error))
             raise pytest.UsageError(str(error)) from error
         self.served = True
+        self._reports.collected = len(session.items)
         artifact_paths, notes = writers.folders(session.config, self._order.root)
         self._reports.notes += notes
         self._serve(
@@ -167,19 +185,20 @@ class SessionPlugin:
 
 def _shown(data: dict[str, Any]) -> str:
     """A serialized report of a collector as its text."""
-    longrepr = data["longrepr"]
-    if isinstance(longrepr, dict):
-        entries = [entry["data"]["lines"] for entry in longrepr["reprtraceback"]["reprentries"]]
-        longrepr = "\n".join(line for lines in entries for line in lines)
-    return f"ERROR collecting {data['nodeid']}\n{longrepr}"
+    return f"ERROR collecting {data['nodeid']}\n{reports.text_of(data['longrepr'])}"
 
 
 def _explained(code: int, printed: str) -> messages.Fatal:
     """Why pytest ended before its tests. `printed`: what it has printed."""
+    if code == pytest.ExitCode.USAGE_ERROR and (errors := _USAGE_ERROR.findall(printed)):
+        line, _, rest = "\nERROR: ".join(errors).partition("\n")
+        return messages.Fatal("labels", line, rest)
     lines = [line.strip() for line in printed.splitlines()]
     # Of its parser ("pytest: error: …"), of a usage error, or of a traceback.
     signs = (": error: ", "ERROR: ", "E   ")
-    found = ((line, sign) for sign in signs for line in lines if sign in line)
+    found = [(line, sign) for sign in signs for line in lines if sign in line]
+    # The last line of a traceback says what it is about.
+    found += [(line, _INTERNAL) for line in reversed(lines) if line.startswith(_INTERNAL)]
     said = next((line.partition(sign)[2].strip() for line, sign in found), "")
     if said.startswith("unrecognized arguments: --cov"):
         said += "; install pytest-cov in the project's environment"

@@ -26,6 +26,7 @@ class SessionFixtures:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Any:
+        __tracebackhide__ = True
         own = not f"{fixturedef.func.__module__}.".startswith(_NOT_OWN)
         if own and fixturedef.scope == "session":
             self._known[id(fixturedef)] = fixturedef

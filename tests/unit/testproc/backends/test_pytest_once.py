@@ -6,8 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from _pytest import fixtures
+from _pytest.runner import SetupState
 
-from dct_celery.testproc.backends.pytest.once import OnceFixtures, Refused
+from dct_celery.testproc.backends.pytest.once import OnceFixtures, Refused, set_up_fixture
 
 
 def fixture(*argnames: str, scope: str = "session", params: Any = None) -> list[Any]:
@@ -49,3 +51,32 @@ def test_what_cannot_be_set_up_once_is_one_line(name: str, says: str) -> None:
 
 def test_names_that_no_selected_test_uses_do_not_matter() -> None:
     OnceFixtures(session_of("good", "absent"))
+
+
+def test_a_fixture_is_set_up_for_an_item_that_pytest_believes_to_be_active(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """pytest 9.1 warns of any other, and pytest 10.1 refuses it."""
+    # Given
+    state = SetupState()
+    active: list[bool] = []
+
+    class Request:
+        def __init__(self, item: Any, **_: Any) -> None:
+            self._item = item
+
+        def getfixturevalue(self, name: str) -> None:
+            active.append(state.is_node_active(self._item))
+            raise ValueError(name)
+
+    class Item:
+        session = SimpleNamespace(_setupstate=state)
+
+    monkeypatch.setattr(fixtures, "TopRequest", Request)
+    item: Any = Item()
+    # When
+    with pytest.raises(ValueError, match="browser"):
+        set_up_fixture(item, "browser")
+    # Then
+    assert active == [True]
+    assert not state.is_node_active(item)

@@ -34,6 +34,10 @@ def config_with(*names: str, **options: object) -> Any:
             config_with("xdist", max_suite_reruns=3),
             "--max-suite-reruns counts in each test process",
         ),
+        (config_with("xdist", liveserver="localhost:8097"), "live_server at localhost:8097: "),
+        (config_with("xdist", liveserver="localhost"), ""),
+        (config_with("xdist", setupshow=True), "--setup-show shows nothing"),
+        (config_with("xdist", log_file="log.txt"), "the log file of pytest gets nothing"),
     ],
 )
 def test_what_a_plugin_cannot_do_on_slots_is_said_in_one_sentence(config: Any, said: str) -> None:

@@ -51,7 +51,7 @@ def test_its_digest_is_said_and_its_content_is_in_the_store() -> None:
     environment.renew()
     # Then
     assert environment.about == {"environment": digest_of(b"{}")}
-    services.send_files.assert_called_once_with([(digest_of(b"{}"), b"{}")])
+    services.send_files.assert_called_once_with("", [(digest_of(b"{}"), b"{}")])
 
 
 def test_it_is_put_again_before_the_store_forgets_it() -> None:

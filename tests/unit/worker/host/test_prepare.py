@@ -563,7 +563,9 @@ def test_what_was_measured_while_templates_were_made_is_sent_and_what_is_missing
 ) -> None:
     # Given helper processes of which one has left data
     sent: list[tuple[str, bytes]] = []
-    scene.preparation._services = replace(scene.services, send_files=sent.extend)
+    scene.preparation._services = replace(
+        scene.services, send_files=lambda run, files: sent.extend(files)
+    )
     scene.says = loaded(measured=True)
     scene.preparation._coverage_files = [tmp_path / "coverage.data", tmp_path / "missing"]
     (tmp_path / "coverage.data").write_bytes(b"migrations")

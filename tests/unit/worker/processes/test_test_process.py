@@ -397,3 +397,23 @@ def test_earlier_stacks_are_read_without_a_wait_for_new_ones(scene: Scene) -> No
     # When / Then
     assert scene.process.stacks(ask=False) == "Fatal Python error"
     assert scene.clock.waits == []
+
+
+@pytest.mark.parametrize(("coverage", "seconds"), [("", 2.0), ("coverage.data", 30.0)])
+def test_a_process_that_has_coverage_data_to_write_gets_the_time_for_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, coverage: str, seconds: float
+) -> None:
+    # Given a process that is asked to end, and does not
+    process = scene.started()
+    process._coverage = coverage
+    waited: list[float] = []
+
+    def receive(left: float) -> None:
+        waited.append(left)
+        scene.clock.sleep(left)
+
+    monkeypatch.setattr(process, "receive", receive)
+    # When
+    process.finish(grace=2.0)
+    # Then
+    assert waited == [seconds]

@@ -86,7 +86,7 @@ class SlotScene:
             start_process=unused,
             user_environment=unused,
             resolve=unused,
-            send_files=self.sent_files.extend,
+            send_files=lambda run, files: self.sent_files.extend(files),
         )
 
     def _make_templates(self) -> None:
