@@ -351,6 +351,11 @@ class Settings:
         " 64 KiB; default: they are not kept",
     )
 
+    metrics: bool = _report(
+        "bool",
+        "Do not count queries, memory and output of tests",
+        default=True,
+    )
     artifact_path: tuple[str, ...] = _report(
         "list",
         "Bring files that tests write there (glob below the root of the code) into this checkout",
@@ -440,7 +445,8 @@ class Settings:
 
 
 def _named(option: Option, name: str) -> Option:
-    flag = () if option.group == "worker" else ("--" + name.replace("_", "-"),)
+    prefix = "--no-" if option.switches_off else "--"
+    flag = () if option.group == "worker" else (prefix + name.replace("_", "-"),)
     return replace(
         option,
         name=name,

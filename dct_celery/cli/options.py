@@ -54,7 +54,7 @@ def attributes(option: Option) -> dict[str, Any]:
     text = option.help + (f" [{shown}]" if shown not in (None, "", False, ()) else "")
     text += " (repeatable)" if option.kind == "list" else ""
     if option.kind == "bool":
-        return {"is_flag": True, "help": text}
+        return {"is_flag": True, "flag_value": not option.switches_off, "help": option.help}
     choices = "" if option.kind == "url" else "|".join(option.choices)
     metavar = option.metavar or choices or _METAVARS.get(option.kind, "TEXT")
     return {"metavar": metavar, "multiple": option.kind == "list", "help": text}

@@ -65,6 +65,11 @@ class Option:
     variable: str = ""
 
     @property
+    def switches_off(self) -> bool:
+        """Its flag is there to say no."""
+        return self.kind == "bool" and self.default is True
+
+    @property
     def key(self) -> str:
         """Key in [tool.dct]: "test-timeout"."""
         return self.name.replace("_", "-")

@@ -35,6 +35,7 @@ from dct_celery.core.plan.order_facts import OrderFact, OrderFacts
 from dct_celery.core.run.blame import Deaths
 from dct_celery.core.run.doubts import Doubts
 from dct_celery.core.run.machine import RunMachine
+from dct_celery.core.run.near_limits import NearLimits
 from dct_celery.core.run.reruns import Reruns
 from dct_celery.core.run.view import RunView
 from dct_celery.core.text import first_of, plural
@@ -231,6 +232,7 @@ class RunLifecycle:
             artifacts=bool(settings.artifacts),
             coverage=settings.coverage,
             artifact_paths=settings.artifact_path,
+            metrics=settings.metrics,
             test_timeout=settings.test_timeout,
             fixture_timeout=settings.fixture_timeout,
             databases=DatabaseRules(
@@ -393,6 +395,7 @@ class RunLifecycle:
             reruns=Reruns.of(settings.reruns, settings.reruns_budget, len(manifest)),
             deaths=Deaths(settings.crash_budget),
             doubts=self._doubts(planned_of, facts) if self._settles(known.collected) else None,
+            near_limits=NearLimits(settings.test_timeout, settings.fixture_timeout),
             now=services.clock(),
         )
         fleet = Fleet(
@@ -603,6 +606,8 @@ class RunLifecycle:
             databases=planned.event_loop.worker_reports.databases.to_dict(),
             leaks=tuple(machine.leaks.found),
             bisection=bisect.answer(machine, known.collected, known.snapshot.request.arguments),
+            fixture_metrics=machine.fixture_uses.metrics(),
+            near_limits=tuple(machine.near_limits.found),
         )
 
     def _note(self, part: str, since: float) -> None:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Literal
 
+from dct_celery.core.metrics import named
 from dct_celery.core.model import RunReport
 from dct_celery.core.text import cut, strip_ansi, xml_safe
 from dct_celery.reports.junit.cases import Case, Rerun, Result, cases_of
@@ -30,6 +31,10 @@ TEXT_LIMITS = ((262_144, 65_536), (65_536, 16_384), (16_384, 4_096), (4_096, 1_0
 FILE_LIMIT = 30_000_000
 #: Bytes of a case apart from its texts.
 _CASE_SIZE = 400
+#: And of each thing that was measured of it.
+_MEASURED_SIZE = 50
+#: End of a case's properties.
+_END = "</properties>\n"
 _YEAR_10000 = 253_402_300_800
 #: Results, and files, whose text is remembered while a document is written.
 _REMEMBERED = 256
@@ -151,6 +156,8 @@ class _Sizes:
             self._short += len(case.result.body)
         if case.artifacts:
             self._short += 4 * sum(map(len, case.artifacts))
+        if case.measured:
+            self._short += _MEASURED_SIZE * (case.measured.count(",") + 1)
 
     def limits(self) -> tuple[int, int]:
         """The widest limits under which the file stays below FILE_LIMIT; the narrowest if none are
@@ -217,9 +224,18 @@ class _Writer:
     def _properties_text(self, case: Case) -> str:
         key = (case.worker, case.slot, case.attempt, case.tags, case.order)
         if (text := self._properties.get(key)) is None:
-            element = _properties(_case_facts(case, []))
+            element = _properties(_case_facts(case._replace(measured=""), []))
             text = self._properties[key] = _serialized(element) if len(element) else ""
-        return text
+        if not case.measured:
+            return text
+        own = "".join(
+            [
+                f'<property name="dct.{name}" value="{value}" />'
+                for name, value in named(case.measured)
+            ]
+        )
+        head = text.removesuffix(_END) if text else "<properties>"
+        return f"{head}{own}{_END}"
 
     def case(self, cls: str, name: str, case: Case) -> str:
         return _serialized(self._element(cls, name, case))
@@ -319,6 +335,7 @@ def _case_facts(case: Case, shortened: Iterable[str]) -> Iterable[tuple[str, obj
     yield from (("dct.tag", tag) for tag in case.tags)
     if case.order:
         yield "dct.order", case.order
+    yield from ((f"dct.{name}", value) for name, value in named(case.measured))
     if shortened:
         yield "dct.cut", ",".join(shortened)
 
