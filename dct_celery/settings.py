@@ -53,6 +53,8 @@ _ENV = {
 _POOL = {"pattern": r"[a-z0-9_-]{1,32}", "rule": '1 to 32 of a-z, 0-9, "_", "-"'}
 _RUN_ID = {"pattern": ids.RUN_ID, "rule": ids.RUN_ID_RULE}
 _GLOBS = {"pattern": globs.PATTERN, "rule": globs.RULE}
+#: The value of `benchmark` that names no file.
+PRINTED = "-"
 #: Minimum length of a signing key: `dct keygen` makes one of 43 characters.
 KEY_LENGTH = 32
 _KEYS = {
@@ -351,6 +353,13 @@ class Settings:
         " 64 KiB; default: they are not kept",
     )
 
+    benchmark: str | None = _report(
+        "path",
+        "Print a benchmark report; with PATH, whose name ends in .json, write it as JSON, too",
+        bare=PRINTED,
+        follower=r".+\.json",
+        metavar="[PATH]",
+    )
     metrics: bool = _report(
         "bool",
         "Do not count queries, memory and output of tests",
@@ -440,6 +449,11 @@ class Settings:
             *masking.secrets_of_url(self.broker),
         )
 
+    @property
+    def benchmark_file(self) -> str | None:
+        """Where the benchmark report is to be written, beside being printed."""
+        return None if self.benchmark == PRINTED else self.benchmark
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "broker", self.broker or _respell(self.store, "redis+socket"))
 
@@ -463,7 +477,7 @@ OUTPUTS = tuple(
     option.name for option in OPTIONS if option.group == "report" and option.kind == "path"
 )
 #: Those that are one report in one file, which an error replaces if the run has no results.
-REPORTS = ("junit_xml", "json")
+REPORTS = ("junit_xml", "json", "benchmark")
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ def try_project(
     reporters = list(reporters)
     usual = replace(settings, failfast=False, maxfail=None, reruns=0, json=None)
     quiet = replace(usual, settle=None, run_id=None, junit_xml=None, artifacts=None)
+    quiet = replace(quiet, benchmark=None)
     outputs = tuple(path for name in OUTPUTS if (path := getattr(settings, name)))
     # Both have the same seeds.
     request = new_request(usual, find_root(Path(settings.project_dir)))

@@ -74,11 +74,11 @@ def spell_out(args: list[str]) -> list[str]:
 
     A label that follows it stays a label.
     """
-    bare = {flag for option in OPTIONS if option.bare is not None for flag in option.flags}
+    bare = {flag: option for option in OPTIONS if option.bare is not None for flag in option.flags}
     end = args.index("--") if "--" in args else len(args)
     head, followers = args[:end], [*args[:end], ""][1:]
     return [
-        f"{arg}=auto" if arg in bare and not re.fullmatch(r"-?\d+|auto", after) else arg
+        f"{arg}=auto" if arg in bare and not re.fullmatch(bare[arg].follower, after) else arg
         for arg, after in zip(head, followers, strict=True)
     ] + args[end:]
 
@@ -121,7 +121,8 @@ def _report_refusal(argv: list[str], error: click.UsageError) -> None:
     for option in (option for option in OPTIONS if option.name in REPORTS):
         for argument, after in zip(argv, [*argv[1:], ""], strict=True):
             flag, equals, value = argument.partition("=")
-            if flag in option.flags and (equals or after):
+            own = option.bare is None or re.fullmatch(option.follower, after)
+            if flag in option.flags and (equals or (after and own)):
                 flags[option.name] = value if equals else after
     report_failure(flags, os.environ, Path.cwd(), UsageError(error.format_message()))
 

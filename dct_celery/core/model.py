@@ -510,6 +510,18 @@ class Bisection:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class SequentialTime:
+    """What a suite took with the project's own command, as `dct try` measured it."""
+
+    #: Its start, its databases where they had to be made, and its tests.
+    seconds: float
+    #: Digest of the manifest.
+    digest: str
+    #: When it ended, Unix seconds (UTC).
+    at: float
+
+
 class Limited(StrEnum):
     """What a time limit is for."""
 
@@ -567,6 +579,8 @@ class RunReport:
     bisection: Bisection | None = None
     #: What fixtures of classes, modules and sessions took, apart from tests.
     fixture_metrics: tuple[FixtureMetrics, ...] = ()
+    #: What the same tests took in one process, in the last `dct try` of them; None: not known.
+    sequential: SequentialTime | None = None
     #: What took more than most of its time limit, in the order in which it ended.
     near_limits: tuple[NearLimit, ...] = ()
 

@@ -57,6 +57,8 @@ class Option:
     #: Value of the flag when it is given without one, of `true` in TOML, and of "auto" anywhere;
     #: None if it needs a value.
     bare: object = None
+    #: With `bare`: what the word behind the flag must match to be its value, and not a label.
+    follower: str = r"-?\d+|auto"
     #: 0 and `none` are accepted as well and mean that there is no limit.
     off: bool = False
     secret: bool = False
@@ -102,6 +104,8 @@ def _parsed(option: Option, text: str) -> object:
         return [item for item in map(str.strip, text.split(",")) if item]
     if option.kind == "int" and option.bare is not None and text[-1:].isalpha():
         return text.lower() == "auto" or _BOOLEANS[text.lower()]
+    if option.kind == "path" and option.bare is not None:
+        return _BOOLEANS.get(text.lower(), text)
     if option.kind == "int":
         return int(text)
     if option.kind == "float":

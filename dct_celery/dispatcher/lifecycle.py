@@ -27,9 +27,10 @@ from dct_celery.core.model import (
     Manifest,
     Outcome,
     RunReport,
+    SequentialTime,
     Verdict,
 )
-from dct_celery.core.plan import planner, timings
+from dct_celery.core.plan import planner, sequential, timings
 from dct_celery.core.plan.limits import FIXTURE_SECONDS, Limits
 from dct_celery.core.plan.order_facts import OrderFact, OrderFacts
 from dct_celery.core.run.blame import Deaths
@@ -49,6 +50,7 @@ from dct_celery.dispatcher.request import Request, collect_order, external_pytho
 from dct_celery.dispatcher.run_snapshot import RunSnapshot
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.stored_run import StoredRun
+from dct_celery.dispatcher.trial import Times
 from dct_celery.errors import (
     ConfigError,
     DctError,
@@ -89,6 +91,8 @@ class Planned:
     samples: dict[str, timings.Sample]
     #: What they found out about the order of tests.
     order_facts: OrderFacts
+    #: What the last `dct try` of these tests took in one process.
+    sequential: SequentialTime | None
 
 
 class RunLifecycle:
@@ -423,7 +427,9 @@ class RunLifecycle:
             view,
             lambda: self._report(planned, complete=False),
         )
-        planned = Planned(known, machine, fleet, event_loop, samples, facts)
+        digest = known.collected.loaded.digest
+        before = sequential.remembered(stored, digest) if manifest is suite else None
+        planned = Planned(known, machine, fleet, event_loop, samples, facts, before)
         return planned
 
     def _stored_timings(self, project: str) -> dict[str, str]:
@@ -558,9 +564,19 @@ class RunLifecycle:
                 self._learned_of_order(planned), self._services.pool_door, project
             )
             encoded = {name: timings.encode(sample) for name, sample in learned.items()}
-            self._services.timings(project).save({**encoded, **facts})
+            alone = self._sequential(planned)
+            self._services.timings(project).save({**encoded, **facts, **alone})
         except InfrastructureError as error:
             self._services.report(Warned(f"timings were not saved: {error}"))
+
+    def _sequential(self, planned: Planned) -> dict[str, str]:
+        """What the whole suite took in one process, where it was that, to be stored."""
+        part = planned.known.snapshot.request.part
+        if not part.together or part.tests or planned.machine.exit_code() not in (0, 1):
+            return {}
+        seconds = Times.of(self._report(planned, complete=True)).own_command
+        digest = planned.known.collected.loaded.digest
+        return sequential.encoded(SequentialTime(seconds, digest, self._services.wall()))
 
     def _learned_of_order(self, planned: Planned) -> dict[str, OrderFact]:
         doubts, verdicts = planned.machine.doubts, planned.machine.verdicts.values()
@@ -608,6 +624,7 @@ class RunLifecycle:
             bisection=bisect.answer(machine, known.collected, known.snapshot.request.arguments),
             fixture_metrics=machine.fixture_uses.metrics(),
             near_limits=tuple(machine.near_limits.found),
+            sequential=planned.sequential,
         )
 
     def _note(self, part: str, since: float) -> None:

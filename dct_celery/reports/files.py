@@ -6,14 +6,14 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from dct_celery.core.model import RunReport
 from dct_celery.errors import UsageError
-from dct_celery.reports import json_report, masked
+from dct_celery.reports import benchmark, json_report, masked
 from dct_celery.reports.junit import document
 from dct_celery.security import masking
 
@@ -36,6 +36,15 @@ def write_json(path: Path, report: RunReport) -> None:
     UsageError.
     """
     text = json_report.render(masked.report(report, masking.PROCESS))
+    _replace(path, f"{text}\n".encode("ascii"))
+
+
+def write_benchmark(path: Path, report: RunReport, clock: Callable[[], float]) -> None:
+    """Replace `path` by the JSON object of docs/metrics.md. `clock`: Unix seconds. Raises
+    UsageError.
+    """
+    clean = masked.report(report, masking.PROCESS)
+    text = json.dumps(benchmark.to_dict(clean, clock()), allow_nan=False)
     _replace(path, f"{text}\n".encode("ascii"))
 
 
