@@ -79,8 +79,8 @@ class Figures:
             [self.of_tests.packed(), *(one.metrics.packed() for one in report.fixture_metrics)]
         )
         self.workers: tuple[WorkerMetrics, ...] = worker_metrics(report)
-        self.wall = report.seconds.get("wall", 0.0)
-        self.run = report.seconds.get("run", 0.0)
+        self.wall = _sane(report.seconds.get("wall", 0.0))
+        self.run = _sane(report.seconds.get("run", 0.0))
 
     @property
     def slots(self) -> int:

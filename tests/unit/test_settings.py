@@ -151,6 +151,35 @@ class TestValues:
         # Then
         assert settings_of(tmp_path).shuffle == shuffle
 
+    @pytest.mark.parametrize(
+        ("text", "printed", "file"),
+        [
+            ("True", "-", None),
+            ("1", "-", None),
+            ("auto", "-", None),
+            ("off", None, None),
+            ("out/b.json", "out/b.json", "out/b.json"),
+            ("b.txt", "b.txt", "b.txt"),
+        ],
+    )
+    def test_a_benchmark_is_printed_and_written_where_a_path_is_given(
+        self, tmp_path: Path, text: str, printed: str | None, file: str | None
+    ) -> None:
+        # When
+        settings = settings_of(tmp_path, DCT_BENCHMARK=text)
+
+        # Then
+        assert (settings.benchmark, settings.benchmark_file) == (printed, file)
+
+    def test_what_is_on_is_switched_off_by_flag_variable_and_file(self, tmp_path: Path) -> None:
+        # Given
+        write_toml(tmp_path, "metrics = false")
+
+        # Then
+        assert not settings_of(tmp_path).metrics
+        assert settings_of(tmp_path, DCT_METRICS="on").metrics
+        assert not settings_of(tmp_path, {"metrics": False}, DCT_METRICS="on").metrics
+
     def test_paths_of_the_file_are_relative_to_the_file(self, tmp_path: Path) -> None:
         # Given
         project = tmp_path / "src"

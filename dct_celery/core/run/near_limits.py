@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from dct_celery.core.metrics import FixtureUse
@@ -25,7 +26,7 @@ class NearLimits:
         self._test = test
         self._fixture = fixture
         #: Nearly all tests are far below any limit.
-        self._least = NEAR * (TEST_SECONDS if test is None else test)
+        self._least = NEAR * (TEST_SECONDS if test is None else test or math.inf)
 
     def test(self, verdict: Verdict, chunk: Chunk) -> Iterator[str]:
         """A test has ended."""
