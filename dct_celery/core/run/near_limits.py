@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from dct_celery.core.metrics import FixtureUse
-from dct_celery.core.model import Chunk, Limited, NearLimit, Verdict
+from dct_celery.core.model import Chunk, FixtureRef, Limited, NearLimit, Verdict
 from dct_celery.core.plan.limits import NEAR, TEST_SECONDS, ChunkLimits
 
 #: Most of them that are kept.
@@ -40,7 +40,8 @@ class NearLimits:
     ) -> Iterator[str]:
         """A chunk has ended."""
         limits = ChunkLimits(chunk, self._test, self._fixture)
-        for one in fixtures:
+        # Fixtures of pytest are a part of a test, and its limit theirs.
+        for one in filter(_has_a_limit, fixtures):
             yield from self._near(Limited.FIXTURE, one.name, one.seconds, limits.fixture)
         yield from self._near(Limited.CHUNK, chunk.id, seconds, limits.of_chunk())
 
@@ -57,3 +58,12 @@ class NearLimits:
         self.found.append(one)
         if len(self.found) <= _MOST_NAMED:
             yield f"near its limit: {one}"
+
+
+def _has_a_limit(fixture: FixtureUse) -> bool:
+    """A fixture that is announced by itself; see `worker.slot.deadlines`."""
+    try:
+        FixtureRef.parse(fixture.name)
+    except ValueError:
+        return False
+    return True
