@@ -28,7 +28,7 @@ class TestMetrics:
     __test__ = False
 
     #: Statements that Django has sent: what CaptureQueriesContext counts around it. Those that open
-    #: and close transactions are among them: an empty TestCase has three.
+    #: and close transactions are among them: an empty test of a TestCase has some.
     queries: int = 0
     #: Those that read rows (SELECT and the like), and those that change rows or tables.
     reads: int = 0
