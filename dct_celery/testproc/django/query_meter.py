@@ -36,7 +36,7 @@ _KINDS = {
     "ROLLBA": "",
 }
 _WORD = re.compile(r"(?:\s|\(|--[^\n]*\n|/\*.*?\*/)*([a-zA-Z]+)", re.DOTALL)
-_READ = frozenset({"select", "values", "table", "show", "explain", "describe", "pragma"})
+_READ = frozenset({"select", "values", "table", "show", "explain", "describe"})
 _WRITE = frozenset({"insert", "update", "delete", "replace", "merge", "truncate", "copy", "load"})
 _DEFINE = frozenset({"create", "alter", "drop", "rename", "comment", "grant", "revoke"})
 #: A WITH that changes something.
