@@ -1,8 +1,7 @@
 """What counting costs: runs with metrics and with --no-metrics, in pairs.
 
 `python -m tests.benchmarks.metrics [--kind KIND] [--pairs N]` runs a generated project of 5,000
-empty tests on one slot; `--project FOLDER` any other one, with its own interpreter. Each pair runs
-both sides, the second one in the other order. Printed are the CPU time of the worker and all its
+empty tests on one slot, or with `--suite NAME` another suite. Each pair runs both sides, the second one in the other order. Printed are the CPU time of the worker and all its
 processes, the busy seconds of its slots, the wall times, and the median of the ratios within pairs.
 Where other work is on the machine, only CPU time says something. Before that: what one statement
 pays for each way to count it.
@@ -11,16 +10,15 @@ pays for each way to count it.
 from __future__ import annotations
 
 import argparse
-import shlex
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from tests.benchmarks.common import Project, Stage, stage
 from tests.benchmarks.projects import KINDS, empty_suite
+from tests.benchmarks.suites import NAMES, prepare
 
 #: The bar: wall time with metrics over that without.
 BAR = 1.02
@@ -117,12 +115,9 @@ def _hook(way: str) -> float:
 
 
 def _project(options: argparse.Namespace, scene: Stage) -> Project:
-    if options.project is None:
+    if options.suite is None:
         return empty_suite(scene.base / "project", options.kind, options.classes, options.tests)
-    folder = Path(options.project).resolve()
-    more: dict[str, Any] = {"settings": options.settings} if options.settings else {}
-    labels = tuple(shlex.split(options.labels))
-    return Project(folder.name, folder, options.python or sys.executable, labels, **more)
+    return prepare(options.suite, options.suites, scene.base)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -134,10 +129,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tests", type=int, default=10, help="of each class")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--slots", type=int, default=1)
-    parser.add_argument("--project", help="folder of another project")
-    parser.add_argument("--python", help="its interpreter")
-    parser.add_argument("--settings")
-    parser.add_argument("--labels", default="")
+    parser.add_argument("--suite", choices=NAMES, help="another suite instead")
+    parser.add_argument("--suites", type=Path, help="folder with the public suites")
     return parser
 
 
