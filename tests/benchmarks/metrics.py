@@ -1,10 +1,11 @@
 """What counting costs: runs with metrics and with --no-metrics, in pairs.
 
 `python -m tests.benchmarks.metrics [--kind KIND] [--pairs N]` runs a generated project of 5,000
-empty tests on one slot, or with `--suite NAME` another suite. Each pair runs both sides, the second one in the other order. Printed are the CPU time of the worker and all its
-processes, the busy seconds of its slots, the wall times, and the median of the ratios within pairs.
-Where other work is on the machine, only CPU time says something. Before that: what one statement
-pays for each way to count it.
+empty tests on one slot, or with `--suite NAME` another suite. Each pair runs both sides, the second
+one in the other order. Printed are the CPU time of the worker and all its processes, the busy
+seconds of its slots, the wall times, and the median of the ratios within pairs. Where other work is
+on the machine, only CPU time says something. Before that: what one statement pays for each way to
+count it.
 """
 
 from __future__ import annotations
