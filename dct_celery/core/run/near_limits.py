@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from dct_celery.core.metrics import FixtureUse
 from dct_celery.core.model import Chunk, FixtureRef, Limited, NearLimit, Verdict
-from dct_celery.core.plan.limits import NEAR, TEST_SECONDS, ChunkLimits
+from dct_celery.core.plan.limits import FIXTURE_SECONDS, NEAR, TEST_SECONDS, ChunkLimits
 
 #: Most of them that are kept.
 MOST = 1000
@@ -25,8 +25,11 @@ class NearLimits:
         self.found: list[NearLimit] = []
         self._test = test
         self._fixture = fixture
-        #: Nearly all tests are far below any limit.
-        self._least = NEAR * (TEST_SECONDS if test is None else test or math.inf)
+        #: Nearly all tests and chunks are far below the least limit that one may have.
+        self._least = NEAR * min(
+            TEST_SECONDS if test is None else test or math.inf,
+            FIXTURE_SECONDS if fixture is None else fixture or math.inf,
+        )
 
     def test(self, verdict: Verdict, chunk: Chunk) -> Iterator[str]:
         """A test has ended."""
@@ -39,6 +42,8 @@ class NearLimits:
         self, chunk: Chunk, seconds: float, fixtures: tuple[FixtureUse, ...]
     ) -> Iterator[str]:
         """A chunk has ended."""
+        if seconds < self._least:
+            return
         limits = ChunkLimits(chunk, self._test, self._fixture)
         # Fixtures of pytest are a part of a test, and its limit theirs.
         for one in filter(_has_a_limit, fixtures):
