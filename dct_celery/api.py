@@ -17,6 +17,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from dct_celery.core.metrics import FixtureMetrics, TestMetrics, WorkerMetrics
+from dct_celery.core.run.uses import worker_metrics
 from dct_celery.ports.reporting import Reporter
 from dct_celery.settings import Settings
 from dct_celery.settings import load as _load
@@ -27,7 +29,20 @@ if TYPE_CHECKING:
     from dct_celery.dispatcher.trial import Trial
     from dct_celery.dispatcher.warm import Warmed
 
-__all__ = ["attach", "bisect", "load", "load_with_origins", "replay", "run", "try_project", "warm"]
+__all__ = [
+    "FixtureMetrics",
+    "TestMetrics",
+    "WorkerMetrics",
+    "attach",
+    "bisect",
+    "load",
+    "load_with_origins",
+    "replay",
+    "run",
+    "try_project",
+    "warm",
+    "worker_metrics",
+]
 
 
 def load(project_dir: str | os.PathLike[str] = ".", **given: object) -> Settings:

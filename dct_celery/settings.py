@@ -63,6 +63,8 @@ _ENV = {
 _POOL = {"pattern": r"[a-z0-9_-]{1,32}", "rule": '1 to 32 of a-z, 0-9, "_", "-"'}
 _RUN_ID = {"pattern": ids.RUN_ID, "rule": ids.RUN_ID_RULE}
 _GLOBS = {"pattern": globs.PATTERN, "rule": globs.RULE}
+#: The value of `benchmark` that names no file.
+PRINTED = "-"
 #: Minimum length of a signing key: `dct keygen` makes one of 43 characters.
 KEY_LENGTH = 32
 _KEYS = {
@@ -436,6 +438,19 @@ class Settings:
         "path", "Keep the log of a worker that this command starts in this file"
     )
 
+    benchmark: str | None = _report(
+        "path",
+        "Print a benchmark report; with PATH, whose name ends in .json, write it as JSON, too",
+        bare=PRINTED,
+        follower=r".+\.json",
+        metavar="[PATH]",
+        aliases=("DJANGO_TEST_BENCHMARK",),
+    )
+    metrics: bool = _report(
+        "bool",
+        "Do not count queries, memory and output of tests",
+        default=True,
+    )
     artifact_path: tuple[str, ...] = _report(
         "list",
         "Bring files that tests write there (glob below the root of the code) into this checkout",
@@ -572,12 +587,18 @@ class Settings:
             *masking.secrets_of_url(self.broker),
         )
 
+    @property
+    def benchmark_file(self) -> str | None:
+        """Where the benchmark report is to be written, beside being printed."""
+        return None if self.benchmark == PRINTED else self.benchmark
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "broker", self.broker or _respell(self.store, "redis+socket"))
 
 
 def _named(option: Option, name: str) -> Option:
-    flag = () if option.group == "worker" else ("--" + name.replace("_", "-"),)
+    prefix = "--no-" if option.switches_off else "--"
+    flag = () if option.group == "worker" else (prefix + name.replace("_", "-"),)
     return replace(
         option,
         name=name,
@@ -598,7 +619,7 @@ OUTPUTS = tuple(
     if option.group in ("report", "timings") and option.kind == "path" and option.name not in INPUTS
 )
 #: Those that are one report in one file, which an error replaces if the run has no results.
-REPORTS = ("junit_xml", "json")
+REPORTS = ("junit_xml", "json", "benchmark")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from pathlib import Path
 from dct_celery.errors import ConfigError, DctError, Interrupted
 from dct_celery.settings import REPORTS, Settings, load
 
+_VARIABLES = ("DCT_JUNIT_XML", "DCT_JSON", "DCT_BENCHMARK", "HOME")
+
 
 def report_failure(
     flags: Mapping[str, object], env: Mapping[str, str], cwd: Path, error: Exception
@@ -19,7 +21,7 @@ def report_failure(
 
     names = (*REPORTS, "junit_family")
     wanted = {name: flags[name] for name in names if flags.get(name) is not None}
-    variables = {name: env[name] for name in ("DCT_JUNIT_XML", "DCT_JSON", "HOME") if name in env}
+    variables = {name: env[name] for name in _VARIABLES if name in env}
     # The file may be what is wrong: then flags and variables alone.
     for folder in (cwd, Path("/")):
         with contextlib.suppress(ConfigError):

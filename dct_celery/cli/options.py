@@ -56,7 +56,7 @@ def attributes(option: Option) -> dict[str, Any]:
     text = option.help + (f" [{shown}]" if shown not in (None, "", False, ()) else "")
     text += " (repeatable)" if option.kind == "list" else ""
     if option.kind == "bool":
-        return {"is_flag": True, "help": text}
+        return {"is_flag": True, "flag_value": not option.switches_off, "help": option.help}
     choices = "" if option.kind == "url" else "|".join(option.choices)
     metavar = option.metavar or choices or _METAVARS.get(option.kind, "TEXT")
     return {"metavar": metavar, "multiple": option.kind == "list", "help": text}
@@ -76,11 +76,11 @@ def spell_out(args: list[str]) -> list[str]:
 
     A label that follows it stays a label.
     """
-    bare = {flag for option in OPTIONS if option.bare is not None for flag in option.flags}
+    bare = {flag: option for option in OPTIONS if option.bare is not None for flag in option.flags}
     end = args.index("--") if "--" in args else len(args)
     head, followers = args[:end], [*args[:end], ""][1:]
     return [
-        f"{arg}=auto" if arg in bare and not re.fullmatch(r"-?\d+|auto", after) else arg
+        f"{arg}=auto" if arg in bare and not re.fullmatch(bare[arg].follower, after) else arg
         for arg, after in zip(head, followers, strict=True)
     ] + args[end:]
 
@@ -102,6 +102,13 @@ def refuse_two_spellings(args: Sequence[str]) -> None:
         if len(set(given.values())) > 1:
             both = " and ".join(f"{flag} {value}" for flag, value in given.items())
             raise click.UsageError(f"{both} mean the same setting and differ; remove one")
+
+
+class BareCommand(click.Command):
+    """A command with options whose value may be left out."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spell_out(args))
 
 
 class RunCommand(click.Command):
@@ -143,7 +150,8 @@ def _report_refusal(argv: list[str], error: click.UsageError) -> None:
     for option in (option for option in OPTIONS if option.name in REPORTS):
         for argument, after in zip(argv, [*argv[1:], ""], strict=True):
             flag, equals, value = argument.partition("=")
-            if flag in option.flags and (equals or after):
+            own = option.bare is None or re.fullmatch(option.follower, after)
+            if flag in option.flags and (equals or (after and own)):
                 flags[option.name] = value if equals else after
     report_failure(flags, os.environ, Path.cwd(), UsageError(error.format_message()))
 

@@ -42,6 +42,7 @@ def session(
     """
     from dct_celery.cli.interrupts import Interrupts
     from dct_celery.reports import file_reporters
+    from dct_celery.reports.benchmark import BenchmarkReporter
     from dct_celery.reports.terminal.terminal import Terminal
 
     def write_reports(of_run: Settings, report: RunReport) -> None:
@@ -57,4 +58,5 @@ def session(
     )
     with Interrupts(write_reports) as interrupts:
         shown = terminal if results else Progress(terminal)
-        yield [shown, interrupts], interrupts.seen
+        benchmark = [BenchmarkReporter(terminal.print)] if results else []
+        yield [shown, *benchmark, interrupts], interrupts.seen

@@ -15,6 +15,7 @@ from typing import Annotated, Any, Self
 
 from dct_celery.core import ids
 from dct_celery.core.codec import Count, Matches, Number, Seconds
+from dct_celery.core.metrics import FixtureMetrics, TestMetrics
 from dct_celery.core.run.leaks import Leak
 
 
@@ -421,6 +422,13 @@ class Verdict:
     #: What its framework itself has reported, as text of the backend (see wire.pytest_reports);
     #: empty for one that has nothing of its own.
     reports: str = ""
+    #: What it has used, as text; see `metrics`.
+    measured: str = ""
+
+    @property
+    def metrics(self) -> TestMetrics:
+        """What it has used: queries, time in the database, memory, output."""
+        return TestMetrics.of(self.measured)
 
     @property
     def bad(self) -> bool:
@@ -503,6 +511,43 @@ class Bisection:
 
 
 @dataclass(frozen=True, slots=True)
+class SequentialTime:
+    """What a suite took with the project's own command, as `dct try` measured it."""
+
+    #: Its start, its databases where they had to be made, and its tests.
+    seconds: float
+    #: Digest of the manifest.
+    digest: str
+    #: When it ended, Unix seconds (UTC).
+    at: float
+
+
+class Limited(StrEnum):
+    """What a time limit is for."""
+
+    TEST = "test"
+    FIXTURE = "fixture"
+    CHUNK = "chunk"
+    RUN = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class NearLimit:
+    """Something took at least `core.plan.limits.NEAR` of the time that it may take."""
+
+    kind: Limited
+    #: Id of the test, fixture or chunk; of the run, its id.
+    name: str
+    #: What it took; of the run, what it had taken then.
+    seconds: float
+    limit: float
+
+    def __str__(self) -> str:
+        share = f"{self.seconds / self.limit:.0%}" if self.limit else ""
+        return f"{self.kind} {self.name}: {self.seconds:,.1f} s, {share} of its {self.limit:g} s"
+
+
+@dataclass(frozen=True, slots=True)
 class RunReport:
     """Everything a report needs: one verdict for every manifest entry, in manifest order."""
 
@@ -532,6 +577,12 @@ class RunReport:
     leaks: tuple[Leak, ...] = ()
     #: What a bisection has found out; None for every other run.
     bisection: Bisection | None = None
+    #: What fixtures of classes, modules and sessions took, apart from tests.
+    fixture_metrics: tuple[FixtureMetrics, ...] = ()
+    #: What the same tests took in one process, in the last `dct try` of them; None: not known.
+    sequential: SequentialTime | None = None
+    #: What took more than most of its time limit, in the order in which it ended.
+    near_limits: tuple[NearLimit, ...] = ()
 
     def totals(self) -> dict[str, int]:
         """Number of entries by outcome, plus three sums.

@@ -57,6 +57,8 @@ class Option:
     #: Value of the flag when it is given without one, of `true` in TOML, and of "auto" anywhere;
     #: None if it needs a value.
     bare: object = None
+    #: With `bare`: what the word behind the flag must match to be its value, and not a label.
+    follower: str = r"-?\d+|auto"
     #: 0 and `none` are accepted as well and mean that there is no limit.
     off: bool = False
     secret: bool = False
@@ -65,6 +67,11 @@ class Option:
     variable: str = ""
     #: Other variables of this meaning: "NAME", or "!NAME" for a switch of the opposite meaning.
     aliases: tuple[str, ...] = ()
+
+    @property
+    def switches_off(self) -> bool:
+        """Its flag is there to say no."""
+        return self.kind == "bool" and self.default is True
 
     @property
     def key(self) -> str:
@@ -97,8 +104,12 @@ def _parsed(option: Option, text: str) -> object:
         return _BOOLEANS[text.lower()]
     if option.kind == "list":
         return [item for item in map(str.strip, text.split(",")) if item]
+    if option.kind == "path" and option.bare is not None and text.lower() in _BOOLEANS:
+        return _BOOLEANS[text.lower()]
     if option.kind == "int" and option.bare is not None and text[-1:].isalpha():
         return text.lower() == "auto" or _BOOLEANS[text.lower()]
+    if option.kind == "path" and option.bare is not None:
+        return _BOOLEANS.get(text.lower(), text)
     if option.kind == "int":
         return int(text)
     if option.kind == "float":

@@ -553,6 +553,10 @@ class EventLoop:
             line, _, detail = failure.partition("\n")
             self._services.report(Warned(line + indented(detail)))
             self._act(self._machine.handle(ev.Stopped(line, 7, late=late)))
+        if settings.timeout and not self._machine.stop:
+            took, run = now - self._began, self._services.run
+            for line in self._machine.near_limits.run(run, took, settings.timeout):
+                self._services.report(Warned(line))
         if settings.timeout and now - self._began > settings.timeout:
             reason = f"the run took longer than {settings.timeout:g} s (--timeout)"
             self._act(self._machine.handle(ev.Stopped(reason, 7, late=late)))

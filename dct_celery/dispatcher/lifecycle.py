@@ -29,15 +29,17 @@ from dct_celery.core.model import (
     Manifest,
     Outcome,
     RunReport,
+    SequentialTime,
     Verdict,
 )
-from dct_celery.core.plan import last_failures, planner, timings
+from dct_celery.core.plan import last_failures, planner, sequential, timings
 from dct_celery.core.plan.last_failures import LastFailures
 from dct_celery.core.plan.limits import FIXTURE_SECONDS, Limits
 from dct_celery.core.plan.order_facts import OrderFact, OrderFacts
 from dct_celery.core.run.blame import Deaths
 from dct_celery.core.run.doubts import Doubts
 from dct_celery.core.run.machine import RunMachine
+from dct_celery.core.run.near_limits import NearLimits
 from dct_celery.core.run.reruns import Reruns
 from dct_celery.core.run.view import RunView
 from dct_celery.core.text import first_of, plural
@@ -52,6 +54,7 @@ from dct_celery.dispatcher.run_snapshot import RunSnapshot
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.dispatcher.stored_run import StoredRun
 from dct_celery.dispatcher.timing_files import PROJECTS_OWN
+from dct_celery.dispatcher.trial import Times
 from dct_celery.dispatcher.warm import Warmed
 from dct_celery.errors import (
     ConfigError,
@@ -98,6 +101,8 @@ class Planned:
     order_facts: OrderFacts
     #: All that the store kept of earlier runs.
     stored: dict[str, str]
+    #: What the last `dct try` of these tests took in one process.
+    sequential: SequentialTime | None
 
 
 class RunLifecycle:
@@ -264,6 +269,7 @@ class RunLifecycle:
             artifacts=bool(settings.artifacts),
             coverage=settings.coverage,
             artifact_paths=settings.artifact_path,
+            metrics=settings.metrics,
             test_timeout=settings.test_timeout,
             fixture_timeout=settings.fixture_timeout,
             databases=DatabaseRules(
@@ -467,6 +473,7 @@ class RunLifecycle:
             deaths=Deaths(settings.crash_budget),
             doubts=self._doubts(planned_of, facts) if self._settles(known.collected) else None,
             most_slots=settings.most_slots,
+            near_limits=NearLimits(settings.test_timeout, settings.fixture_timeout),
             now=services.clock(),
         )
         fleet = Fleet(
@@ -494,7 +501,11 @@ class RunLifecycle:
             view,
             lambda: self._report(planned, complete=False),
         )
-        planned = Planned(known, machine, fleet, event_loop, samples, imported, facts, stored)
+        digest = known.collected.loaded.digest
+        before = sequential.remembered(stored, digest) if manifest is suite else None
+        planned = Planned(
+            known, machine, fleet, event_loop, samples, imported, facts, stored, before
+        )
         return planned
 
     def _stored_timings(self, project: str) -> dict[str, str]:
@@ -672,7 +683,8 @@ class RunLifecycle:
             facts[last_failures.KEY] = self._services.pool_door.seal(
                 failed, project, last_failures.KEY
             )
-            self._services.timings(project).save({**encoded, **facts})
+            alone = self._sequential(planned)
+            self._services.timings(project).save({**encoded, **facts, **alone})
         except InfrastructureError as error:
             self._services.report(Warned(f"timings were not saved: {error}"))
         for line in self._services.timing_files.write(after):
@@ -693,6 +705,15 @@ class RunLifecycle:
             )
         except InfrastructureError as error:
             self._services.report(Warned(f"timings were not saved: {error}"))
+
+    def _sequential(self, planned: Planned) -> dict[str, str]:
+        """What the whole suite took in one process, where it was that, to be stored."""
+        part = planned.known.snapshot.request.part
+        if not part.together or part.tests or planned.machine.exit_code() not in (0, 1):
+            return {}
+        seconds = Times.of(self._report(planned, complete=True)).own_command
+        digest = planned.known.collected.loaded.digest
+        return sequential.encoded(SequentialTime(seconds, digest, self._services.wall()))
 
     def _learned_of_order(self, planned: Planned) -> dict[str, OrderFact]:
         doubts, verdicts = planned.machine.doubts, planned.machine.verdicts.values()
@@ -748,6 +769,9 @@ class RunLifecycle:
             databases=self._database_use(planned),
             leaks=tuple(machine.leaks.found),
             bisection=bisect.answer(machine, known.collected, known.snapshot.request.arguments),
+            fixture_metrics=machine.fixture_uses.metrics(),
+            near_limits=tuple(machine.near_limits.found),
+            sequential=planned.sequential,
         )
 
     def _note(self, part: str, since: float) -> None:

@@ -92,6 +92,8 @@ class RunSpec:
     coverage: bool = False
     #: Globs below the root: files that tests write and that come home.
     artifact_paths: tuple[str, ...] = ()
+    #: Count what tests use: see core.metrics.
+    metrics: bool = False
     #: Seconds; None for the default limit, 0 for none.
     test_timeout: Seconds | None = None
     fixture_timeout: Seconds | None = None

@@ -265,8 +265,8 @@ def parse_records(text: str) -> tuple[Record, ...]:
     """A JSON list of records, as a test process sent them. Raises Untrusted."""
     if _ALL_PASSED.fullmatch(text):
         passed = tuple(
-            TestRecord(int(i), Outcome.PASSED, float(seconds))
-            for i, seconds in _PASSED.findall(text)
+            TestRecord(int(i), Outcome.PASSED, float(seconds), measured=measured)
+            for i, seconds, measured in _PASSED.findall(text)
         )
         if len(passed) <= _MOST_RECORDS:
             return passed

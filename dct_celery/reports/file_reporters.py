@@ -107,6 +107,9 @@ def of_settings(settings: Settings, clock: Callable[[], float]) -> list[ReportFi
     if settings.json:
         path = folder / settings.json
         found.append(ReportFile(path, files.write_json, files.write_json, clock=clock, run=run))
+    if settings.benchmark_file:
+        path, write = folder / settings.benchmark_file, partial(files.write_benchmark, clock=clock)
+        found.append(ReportFile(path, write, write, clock=clock, run=run))
     return found
 
 
@@ -125,7 +128,8 @@ def _artifacts_for(settings: Settings, junit_xml: str) -> document.ArtifactFolde
 def check(settings: Settings, origins: dict[str, str]) -> None:
     """Raises UsageError for a report that could not be written at the end."""
     for name in REPORTS:
-        if path := getattr(settings, name):
+        path = settings.benchmark_file if name == "benchmark" else getattr(settings, name)
+        if path:
             outputs.check_writable(Path(settings.project_dir, path), origins.get(name, ""))
     if settings.artifacts:
         artifacts.check(

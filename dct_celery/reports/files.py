@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from dct_celery.core.model import RunReport
-from dct_celery.reports import json_report, masked
+from dct_celery.reports import benchmark, json_report, masked
 from dct_celery.reports.junit import document
 from dct_celery.security import masking
 from dct_celery.security.outputs import replace
@@ -32,6 +32,15 @@ def write_json(path: Path, report: RunReport) -> None:
     UsageError.
     """
     text = json_report.render(masked.report(report, masking.PROCESS))
+    replace(path, f"{text}\n".encode("ascii"))
+
+
+def write_benchmark(path: Path, report: RunReport, clock: Callable[[], float]) -> None:
+    """Replace `path` by the JSON object of docs/metrics.md. `clock`: Unix seconds. Raises
+    UsageError.
+    """
+    clean = masked.report(report, masking.PROCESS)
+    text = json.dumps(benchmark.to_dict(clean, clock()), allow_nan=False)
     replace(path, f"{text}\n".encode("ascii"))
 
 

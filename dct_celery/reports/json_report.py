@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import lru_cache
 from typing import Any
 
+from dct_celery.core.metrics import FixtureMetrics, WorkerMetrics, named
 from dct_celery.core.model import FixtureVerdict, OrderKind, OrderNote, RunReport, Verdict
+from dct_celery.core.run.uses import worker_metrics
 from dct_celery.core.text import cut, strip_ansi
 from dct_celery.reports.artifacts import relative_path
 
@@ -57,6 +59,9 @@ def _tail(report: RunReport) -> dict[str, Any]:
     return {
         "fixtures": [_fixture(fixture) for fixture in report.fixtures],
         "leaks": [asdict(leak) for leak in report.leaks],
+        "near_limits": [asdict(near) for near in report.near_limits],
+        "fixture_metrics": [_flat(one) for one in report.fixture_metrics],
+        "worker_metrics": [_flat(one) for one in worker_metrics(report)],
         **({} if report.bisection is None else {"bisection": asdict(report.bisection)}),
     }
 
@@ -81,8 +86,21 @@ class _Tests:
             f" {self._where(verdict.worker, verdict.slot, verdict.attempt)},"
             f' "file": {self._file(file)}, "line": {"null" if line is None else line},'
             f' "covered_by": null, "message": {self._message(verdict.reason)}, "flaky": false,'
-            f' "order": null, "artifacts": [], "attempts": []}}'
+            f' "order": null, "artifacts": [], "attempts": [],'
+            f' "metrics": {_used(verdict.measured)}}}'
         )
+
+
+def _used(measured: str) -> str:
+    """The object `metrics` of a test, as text: what is not zero."""
+    return "{" + ", ".join([f'"{name}": {value}' for name, value in named(measured)]) + "}"
+
+
+def _flat(one: FixtureMetrics | WorkerMetrics) -> dict[str, Any]:
+    """With what was used among the other keys, as far as it is not zero."""
+    values = {each.name: getattr(one, each.name) for each in fields(one) if each.name != "metrics"}
+    seconds = {name: _seconds(values[name]) for name in values if name.endswith("seconds")}
+    return {**values, **seconds, **one.metrics.used()}
 
 
 def _where(worker: str | None, slot: int | None, attempt: int) -> str:
@@ -117,6 +135,7 @@ def _test(verdict: Verdict) -> dict[str, Any]:
             for one in verdict.artifacts
         ],
         "attempts": [_attempt(earlier) for earlier in verdict.earlier],
+        "metrics": verdict.metrics.used(),
     }
 
 

@@ -35,6 +35,10 @@ def report(whole: RunReport, mask: Masker) -> RunReport:
         properties={name: _output(str(value), mask) for name, value in whole.properties.items()},
         leaks=tuple(_leak(leak, mask) for leak in whole.leaks),
         bisection=None if whole.bisection is None else _bisection(whole.bisection, mask),
+        fixture_metrics=tuple(
+            replace(one, name=_name(one.name, mask)) for one in whole.fixture_metrics
+        ),
+        near_limits=tuple(replace(one, name=_name(one.name, mask)) for one in whole.near_limits),
     )
 
 

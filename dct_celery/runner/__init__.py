@@ -68,6 +68,13 @@ class ConcurrentTestRunner(DiscoverRunner):
         add("--junitxml", metavar="PATH", help="Write JUnit XML.")
         add("--junit-xml", metavar="PATH", help="As --junitxml.")
         add("--json", metavar="PATH", help="Write the report as JSON.")
+        add(
+            "--benchmark",
+            nargs="?",
+            const="auto",
+            metavar="PATH",
+            help="Print a benchmark report; with PATH, write it as JSON, too.",
+        )
         add("--store", metavar="URL", help="URL of the Redis or Valkey that keeps the run.")
         add("--broker", metavar="URL", help="URL of the Celery broker. Default: the store.")
         add("--pool", metavar="NAME", help="Pool of workers to use.")

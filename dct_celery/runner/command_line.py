@@ -28,6 +28,7 @@ _VALUES = {
     "durations": "durations",
     "junitxml": "junit_xml",
     "json": "json",
+    "benchmark": "benchmark",
     "broker": "broker",
     "store": "store",
     "pool": "pool",

@@ -63,9 +63,20 @@ class Metrics:
         ran = [test for test in report.get("tests", ()) if test["outcome"] != "not_run"]
         seconds = sorted(test["seconds"] for test in ran)
         busy = [slot["busy_seconds"] for slot in report.get("slots", ())]
+        used = [
+            *(test.get("metrics", {}) for test in ran),
+            *report.get("fixture_metrics", ()),
+        ]
+
+        def total(name: str) -> int:
+            return sum(int(one.get(name, 0)) for one in used)
+
         return {
             "test_duration_avg": sum(seconds) / len(seconds) if seconds else 0.0,
             "test_duration_p95": seconds[(len(seconds) * 95 - 1) // 100] if seconds else 0.0,
+            "total_queries": total("queries"),
+            "total_writes": total("writes"),
+            "connection_errors": total("connection_errors"),
             "worker_duration_avg": sum(busy) / len(busy) if busy else 0.0,
             "worker_retries": sum(test["attempt"] - 1 for test in ran),
         }

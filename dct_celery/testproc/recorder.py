@@ -21,9 +21,10 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
+from dct_celery.core.metrics import FixtureUse, packed
 from dct_celery.core.model import BAD_OUTCOMES, Failure, FixtureRef, Outcome, worst
 from dct_celery.testproc import coverage
 from dct_celery.testproc.channel import Channel
@@ -31,10 +32,13 @@ from dct_celery.testproc.clock import now
 from dct_celery.testproc.failures import failure_of
 from dct_celery.testproc.isolation.leaks import LeakDetector
 from dct_celery.testproc.isolation.output import OutputFile
+from dct_celery.testproc.meter import OUTPUT, Meter, Used, together
 from dct_celery.wire import messages
 
 #: Bound at import, as tests patch it.
 _exit = os._exit
+#: Seconds of a fixture that did nothing else below which it is not reported.
+_LEAST_FIXTURE = 0.0005
 #: The names of a test's class and module, in this order, by which its fixtures are named.
 Scopes = tuple[str, ...]
 
@@ -68,6 +72,16 @@ class Recorder:
         self._stops: frozenset[int] = frozenset()
         #: A test or fixture of the chunk has failed.
         self._bad = False
+        #: None: nothing is measured.
+        self.meter: Meter | None = None
+        #: What the current test has used so far, apart from fixtures that are not its own.
+        self._used: Used | None = None
+        #: Names of the fixtures that are running, the innermost last, and since when what is used
+        #: is that of the last one.
+        self._fixtures: list[str] = []
+        self._charged_at = 0.0
+        #: Seconds and use of each fixture of the chunk, by name.
+        self._uses: dict[str, tuple[float, Used | None]] = {}
 
     # -- the chunk ---------------------------------------------------------------------
 
@@ -80,13 +94,17 @@ class Recorder:
         self._artifacts = artifacts
         self._class_seconds = defaultdict(float)
         self._current, self._scopes, self._inside = None, (), None
+        self._fixtures, self._uses = [], {}
         self._leaks.begin()
+        self._charge()
+        self._used = None
 
     def finish(
         self, left: Iterable[int] = (), stopped: Literal["", "failfast", "aborted"] = ""
     ) -> messages.ChunkFinished:
         """Ends the chunk. `left`: indices that did not run, because it stopped early."""
         last = self._scopes[0] if self._scopes else self._chunk
+        self._charge()
         return messages.ChunkFinished(
             self._chunk,
             self.records,
@@ -95,7 +113,14 @@ class Recorder:
             stopped,
             tuple(self._leaks.end(last)),
             tuple(round(second, 4) for second in self.began),
+            fixtures=tuple(self._fixture_uses()),
         )
+
+    def _fixture_uses(self) -> Iterator[FixtureUse]:
+        for name, (seconds, used) in self._uses.items():
+            text = packed(used) if used is not None else ""
+            if text or seconds >= _LEAST_FIXTURE:
+                yield name, round(seconds, 6), text
 
     def goes_on(self, index: int) -> bool:
         """Whether the chunk is to go on with this test; else it, and what follows, is left."""
@@ -129,6 +154,7 @@ class Recorder:
         self._current, self._index, self._scopes = test, index, scopes
         self._started, self._inside, self._events = False, None, []
         self._captured = self._reports = ""
+        self._used = None
         self._channel.hold(messages.started(index))
         if not fixtures:
             self._channel.flush()
@@ -156,6 +182,7 @@ class Recorder:
         """
         if self._current is None:
             return
+        self._charge()
         self._captured, self._reports = output, reports
         bad = any(event[0] in BAD_OUTCOMES for event in self._events)
         self._leave_if_forked(bad=bad)
@@ -166,6 +193,7 @@ class Recorder:
         else:
             blocker = self._blocker(self._scopes)
             reason = "" if blocker else "never started"
+            self._used = None
             self._send(Outcome.NOT_RUN, 0.0, reason=reason, covered_by=blocker)
 
     def _finish(self, seconds: float) -> None:
@@ -173,7 +201,8 @@ class Recorder:
             output = self._taken()
             if not output and not self._reports:
                 self.records += 1
-                self._channel.hold(messages.passed(self._index, max(seconds, 0.0)))
+                measured = packed(self._used) if self._used is not None else ""
+                self._channel.hold(messages.passed(self._index, max(seconds, 0.0), measured))
                 return
             self._send(Outcome.PASSED, seconds, output=output)
             return
@@ -200,9 +229,18 @@ class Recorder:
             max(seconds, 0.0),
             output=printed,
             reports=self._reports,
+            measured=self._measured(),
             **extra,
         )
         self._channel.hold(record.encode())
+
+    def _measured(self) -> str:
+        """What the current test has used, its output included."""
+        if self._used is None:
+            return ""
+        captured = len(self._captured.encode(errors="replace")) if self._captured else 0
+        self._used[OUTPUT] = self._output.taken + captured
+        return packed(self._used)
 
     def _taken(self) -> str:
         """What was printed, and before it what the framework had captured."""
@@ -216,12 +254,41 @@ class Recorder:
 
     def fixture(self, fixture: FixtureRef | None) -> None:
         """A fixture begins; None says that the test itself is next."""
+        self._charge()
         self._inside = fixture
+        self._fixtures = [] if fixture is None else [str(fixture)]
         self._channel.send(messages.FixtureStarted(fixture))
 
     def fixture_over(self) -> None:
         """A fixture has ended and none follows at once; the worker need not know yet."""
+        self._charge()
         self._inside = None
+        self._fixtures = []
+
+    def enter_fixture(self, name: str) -> None:
+        """A fixture of a class, a module or the session begins as a part of the current test, which
+        is not charged for it. They may be nested; each ends with `leave_fixture`.
+        """
+        self._charge()
+        self._fixtures.append(name)
+
+    def leave_fixture(self, name: str) -> None:
+        """It has ended, and what it had not left before, too."""
+        self._charge()
+        if name in self._fixtures:
+            del self._fixtures[self._fixtures.index(name) :]
+
+    def _charge(self) -> None:
+        """What was used since the last time is that of the fixture or test that was running."""
+        at = now()
+        took, self._charged_at = at - self._charged_at, at
+        used = None if self.meter is None else self.meter.cut(at)
+        if self._fixtures:
+            name = self._fixtures[-1]
+            seconds, before = self._uses.get(name, (0.0, None))
+            self._uses[name] = (seconds + took, before if used is None else together(before, used))
+        elif used is not None:
+            self._used = together(self._used, used)
 
     def fixture_finished(
         self, fixture: FixtureRef, outcome: Outcome, failure: Failure | None, reason: str = ""
@@ -260,7 +327,7 @@ class Recorder:
         left = []
         for index, scopes in tests:
             if blocker := self._blocker(scopes):
-                self._index = index
+                self._index, self._used = index, None
                 self._captured = self._reports = ""
                 self._send(Outcome.NOT_RUN, 0.0, covered_by=blocker)
             else:

@@ -19,6 +19,7 @@ from dct_celery.testproc.isolation.leaks import LeakDetector
 from dct_celery.testproc.isolation.output import OutputFile
 from dct_celery.testproc.isolation.tree_watch import TreeWatch
 from dct_celery.testproc.kept_files import KeptFiles
+from dct_celery.testproc.meter import Meter
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
 
@@ -101,6 +102,8 @@ class Session:
         match message:
             case messages.RunChunk():
                 self._restore()
+                if message.metrics and self._recorder.meter is None:
+                    self._recorder.meter = Meter()
                 self._recorder.start_chunk(message.chunk, message.artifacts, message.stops)
                 return self._run(project, message)
             case messages.Attach():

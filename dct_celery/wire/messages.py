@@ -22,9 +22,16 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from dct_celery.core import codec
 from dct_celery.core.codec import AtMost, Count, Seconds
+from dct_celery.core.metrics import FixtureUse
 from dct_celery.core.model import MAX_KEPT, Entry, Failure, FixtureRef, KeptFile, Outcome
 from dct_celery.core.run.leaks import LeakRecord
-from dct_celery.core.run.records import PASSED, PASSED_FORM, FixtureRecord, TestRecord
+from dct_celery.core.run.records import (
+    PASSED,
+    PASSED_FORM,
+    PASSED_MEASURED,
+    FixtureRecord,
+    TestRecord,
+)
 from dct_celery.errors import ProtocolError
 
 #: Exit status of a test process whose channel a test has closed: its only way to report that.
@@ -71,10 +78,11 @@ def decode(payload: bytes) -> Message:
     Raises ProtocolError, with the raw bytes, for anything else.
     """
     if plain := _PLAIN.fullmatch(payload):
-        begun, index, seconds = plain.groups()
+        begun, index, seconds, measured = plain.groups()
         if begun:
             return TestStarted(int(begun))
-        return TestFinished(int(index), Outcome.PASSED, float(seconds))
+        used = measured.decode() if measured else ""
+        return TestFinished(int(index), Outcome.PASSED, float(seconds), measured=used)
     if b"\n" in payload or b"\r" in payload:  # a spool has one record per line
         raise ProtocolError("not a message of ours: it has more than one line", payload[:4096])
     try:
@@ -392,6 +400,8 @@ class RunChunk(Message):
     coverage: str = ""
     #: Folder for files that come home, each under its digest; empty where they do not.
     files: str = ""
+    #: Count what tests use, see core.metrics.
+    metrics: bool = False
 
 
 @message
@@ -416,16 +426,19 @@ def started(index: int) -> bytes:
     return _STARTED % index
 
 
-def passed(index: int, seconds: float) -> bytes:
-    """`TestFinished(index, "passed", seconds).encode()`, at a tenth of its cost.
+def passed(index: int, seconds: float, measured: str = "") -> bytes:
+    """`TestFinished(index, "passed", seconds, measured=…).encode()`, at a tenth of its cost.
 
     Most tests pass and print nothing.
     """
+    if measured:
+        return _PASSED_MEASURED % (index, seconds, measured.encode("ascii"))
     return _PASSED % (index, seconds)
 
 
 _STARTED = b'{"kind":"TestStarted","index":%d}'
 _PASSED = PASSED.encode()
+_PASSED_MEASURED = PASSED_MEASURED.encode()
 #: Matches what `started` and `passed` write, at a tenth of the cost of decoding it.
 _PLAIN = re.compile(
     rb'\{"kind":"TestStarted","index":(0|[1-9][0-9]{0,14})\}|' + PASSED_FORM.encode()
@@ -476,6 +489,8 @@ class ChunkFinished(Message):
     files_left: Count = 0
     #: The process has fixtures of the session to tear down, which TearDown asks for.
     session: bool = False
+    #: What fixtures of classes, modules and the session took, apart from the tests.
+    fixtures: tuple[FixtureUse, ...] = ()
 
 
 @message

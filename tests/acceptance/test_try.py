@@ -120,6 +120,10 @@ def test_without_a_server_and_without_a_trace_of_the_run_in_the_tree(
     assert finished.code == 0, finished
     assert "parity:  the same verdict for all 3 tests" in finished.out
     assert not [path for path in project.iterdir() if path.suffix in (".xml", ".json")]
+    # And what it took in one process is what a run of the same tests is measured by
+    measured = fleet.run(project, "--local", "2", "--benchmark", DCT_SIGNING_KEY="", DCT_STORE="")
+    assert "Speed-up, measured: 0." in measured.out, measured
+    assert "times as fast as one process" in measured.out
 
 
 def test_local_runs_remember_what_they_learn(fleet: Fleet, place: Path) -> None:

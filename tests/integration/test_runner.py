@@ -525,7 +525,8 @@ def test_a_runner_that_code_makes_and_calls_has_its_report_afterwards(
         "os.environ['DJANGO_SETTINGS_MODULE'] = 'own_settings'\n"
         "import django\ndjango.setup()\n"
         "from dct_celery.runner import ConcurrentTestRunner\n"
-        "runner = ConcurrentTestRunner(junitxml='j.xml', parallel=1, timeout=60, verbosity=0)\n"
+        "runner = ConcurrentTestRunner(\n"
+        "    junitxml='j.xml', parallel=1, timeout=60, verbosity=0, benchmark=True)\n"
         "failures = runner.run_tests(['tests'])\n"
         "summary = runner.prometheus_metrics.get_metrics_summary()\n"
         "print(json.dumps([failures, runner.report['totals']['tests'], summary]))\n"
@@ -544,5 +545,10 @@ def test_a_runner_that_code_makes_and_calls_has_its_report_afterwards(
     failures, count, summary = json.loads(done.stdout.splitlines()[-1])
     assert (failures, count) == (1, 2)
     assert 0 < summary["test_duration_avg"] <= summary["test_duration_p95"]
+    assert set(summary) == {
+        "test_duration_avg", "test_duration_p95", "total_queries", "total_writes",
+        "connection_errors", "worker_duration_avg", "worker_retries",
+    }  # fmt: skip
+    assert "Benchmark" in done.stdout
     assert summary["worker_duration_avg"] > 0
     assert (with_test_runner / "j.xml").is_file()

@@ -50,7 +50,7 @@ class MemoryOutput(OutputFile):
     """What tests print is what a test puts into `printed`."""
 
     def __init__(self) -> None:
-        self.printed = ""
+        self.printed, self.taken = "", 0
         self.restored = 0
         #: What `keep` gives.
         self.kept: tuple[Artifact, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from dct_celery.core import metrics
 from dct_celery.core.model import (
     Artifact,
     Entry,
@@ -87,6 +88,7 @@ VERDICTS = st.builds(
     earlier=st.lists(EARLIER, max_size=2).map(tuple),
     artifacts=st.just(()) | st.just((Artifact("output.txt", 3, "ab" * 20),)),
     order=ORDERS,
+    measured=st.just("") | st.from_regex(metrics.MEASURED, fullmatch=True),
 )
 #: With hardly anything to say, as most verdicts of a run.
 PLAIN = st.builds(
@@ -100,6 +102,7 @@ PLAIN = st.builds(
     reason=LONG,
     order=ORDERS,
 )
+MEASURED = st.just("") | st.from_regex(metrics.MEASURED, fullmatch=True)
 PASSES = st.builds(
     Verdict,
     ENTRIES,
@@ -108,6 +111,7 @@ PASSES = st.builds(
     MAYBE,
     st.none() | st.integers(0, 3),
     st.integers(1, 3),
+    measured=MEASURED,
 )
 FIXTURES = st.builds(
     FixtureVerdict,

@@ -16,7 +16,7 @@ import pytest
 from dct_celery.core.option import Option, accept
 from dct_celery.errors import ConfigError
 from dct_celery.security import masking
-from dct_celery.settings import DEFAULT_STORE, OPTIONS, Settings, load, warnings_of
+from dct_celery.settings import DEFAULT_STORE, OPTIONS, PRINTED, Settings, load, warnings_of
 
 KEY, OTHER = "k1" * 16, "k2" * 20
 
@@ -150,6 +150,35 @@ class TestValues:
 
         # Then
         assert settings_of(tmp_path).shuffle == shuffle
+
+    @pytest.mark.parametrize(
+        ("text", "printed", "file"),
+        [
+            ("True", "-", None),
+            ("1", "-", None),
+            ("auto", "-", None),
+            ("off", None, None),
+            ("out/b.json", "out/b.json", "out/b.json"),
+            ("b.txt", "b.txt", "b.txt"),
+        ],
+    )
+    def test_a_benchmark_is_printed_and_written_where_a_path_is_given(
+        self, tmp_path: Path, text: str, printed: str | None, file: str | None
+    ) -> None:
+        # When
+        settings = settings_of(tmp_path, DCT_BENCHMARK=text)
+
+        # Then
+        assert (settings.benchmark, settings.benchmark_file) == (printed, file)
+
+    def test_what_is_on_is_switched_off_by_flag_variable_and_file(self, tmp_path: Path) -> None:
+        # Given
+        write_toml(tmp_path, "metrics = false")
+
+        # Then
+        assert not settings_of(tmp_path).metrics
+        assert settings_of(tmp_path, DCT_METRICS="on").metrics
+        assert not settings_of(tmp_path, {"metrics": False}, DCT_METRICS="on").metrics
 
     def test_paths_of_the_file_are_relative_to_the_file(self, tmp_path: Path) -> None:
         # Given
@@ -499,6 +528,8 @@ class TestOtherNames:
             ("DJANGO_TEST_TEMPLATE_CACHE", "True", "create_db", False),
             ("DJANGO_ENABLE_CONCURRENT", "False", "sequential", True),
             ("DJANGO_ENABLE_CONCURRENT", "True", "sequential", False),
+            ("DJANGO_TEST_BENCHMARK", "True", "benchmark", PRINTED),
+            ("DJANGO_TEST_BENCHMARK", "False", "benchmark", None),
         ],
     )
     def test_a_variable_of_another_name_is_taken_and_named_as_the_origin(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dct_celery.core.model import Manifest
+from dct_celery.core.model import Chunk, Manifest
 from dct_celery.core.plan.timings import Estimates
 
 #: Seconds that any test may take without --test-timeout.
@@ -20,6 +20,8 @@ UNTIMED_SECONDS = 600.0
 FIXTURE_SECONDS = 300.0
 #: How many times its previous duration a test or fixture may take.
 PATIENCE = 10.0
+#: Share of a limit from which what took so long is named: next time it may be ended.
+NEAR = 0.8
 
 
 class Limits:
@@ -60,3 +62,27 @@ class Limits:
     def fixture(self, indices: Iterable[int]) -> float:
         """Seconds for the fixtures of these entries' classes; 0 if FIXTURE_SECONDS is enough."""
         return max((self._fixtures.get(index, 0.0) for index in indices), default=0.0)
+
+
+class ChunkLimits:
+    """The limits in one chunk, in seconds; 0 for none.
+
+    `test` and `fixture`: those of the run's options; None for the usual ones, 0 for none.
+    """
+
+    def __init__(self, chunk: Chunk, test: float | None, fixture: float | None) -> None:
+        self._chunk = chunk
+        self._test = test
+        self._base, self._slow = chunk.test_limit, dict(chunk.limits)
+        #: Of each fixture.
+        self.fixture = max(FIXTURE_SECONDS, chunk.fixture_limit) if fixture is None else fixture
+
+    def of_test(self, index: int) -> float:
+        return self._slow.get(index, self._base) if self._test is None else self._test
+
+    def of_chunk(self) -> float:
+        """The limit of the whole chunk, with fixtures around each test; 0 if any limit is off."""
+        limits = [self.of_test(index) for index in (*self._chunk.preamble, *self._chunk.indices)]
+        if not self.fixture or not all(limits):
+            return 0.0
+        return sum(limits) + self.fixture * 3 * (len(limits) + 1)

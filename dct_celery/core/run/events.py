@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 from dct_celery.core.codec import AtMost, Count, Seconds
+from dct_celery.core.metrics import FixtureUse
 from dct_celery.core.model import (
     MAX_KEPT,
     Artifact,
@@ -69,6 +70,8 @@ class ChunkCompleted:
     #: What its tests have written and is to come home, and how many such files were left out.
     files: Annotated[tuple[KeptFile, ...], AtMost(MAX_KEPT)] = ()
     files_left: Count = 0
+    #: What its fixtures of classes, modules and the session took.
+    fixtures: tuple[FixtureUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

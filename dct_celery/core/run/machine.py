@@ -69,9 +69,11 @@ from dct_celery.core.run.flight import Flight, InFlight
 from dct_celery.core.run.leaks import Leaks
 from dct_celery.core.run.leases import LeaseRef
 from dct_celery.core.run.left_behind import LeftBehind
+from dct_celery.core.run.near_limits import NearLimits
 from dct_celery.core.run.pasts import Pasts
 from dct_celery.core.run.records import FixtureRecord, TestRecord
 from dct_celery.core.run.reruns import Reruns
+from dct_celery.core.run.uses import FixtureUses
 from dct_celery.core.text import plural
 
 #: An entry that was lost with its slot this often is given up.
@@ -127,6 +129,8 @@ class RunMachine:
     deaths: blame.Deaths = field(default_factory=blame.Deaths)
     leaks: Leaks = field(default_factory=Leaks)
     left_behind: LeftBehind = field(default_factory=LeftBehind)
+    near_limits: NearLimits = field(default_factory=NearLimits)
+    fixture_uses: FixtureUses = field(default_factory=FixtureUses)
     #: None: no verdict is doubted.
     doubts: Doubts | None = None
     now: float = 0.0
@@ -352,8 +356,11 @@ class RunMachine:
             loss = f"it was stopped before its first test ({end.stopped})"
         self._owed.difference_update(chunk.indices)
         leaks = self.leaks.add(self.manifest, chunk.indices, end.leaks, lease.worker, lease.slot)
+        self.fixture_uses.add(lease.worker, end.fixtures)
+        near = self.near_limits.chunk(chunk, end.busy_seconds, end.fixtures)
         return [
             *(ev.Warn(text) for text in leaks),
+            *(ev.Warn(text) for text in near),
             *self._rerun(chunk, lease),
             *self._again(chunk, self._open(chunk), loss=loss),
         ]
@@ -488,6 +495,7 @@ class RunMachine:
             ]
         warning = self.reruns.budget_warning()
         effects: list[ev.Effect] = [ev.Warn(warning)] if warning else []
+        effects += (ev.Warn(text) for text in self.near_limits.test(verdict, chunk))
         settled = self.reruns.settle(verdict)
         return effects if self._held_back(chunk, settled) else effects + self._judge(settled)
 

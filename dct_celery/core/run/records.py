@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from dct_celery.core.codec import AtMost, Count, Seconds
+from dct_celery.core.metrics import MEASURED, Measured
 from dct_celery.core.model import (
     Artifact,
     Entry,
@@ -34,6 +35,8 @@ class TestRecord:
     covered_by: FixtureRef | None = None
     artifacts: Annotated[tuple[Artifact, ...], AtMost(100)] = ()
     reports: str = ""
+    #: What it has used, see core.metrics.
+    measured: Measured = ""
 
     def verdict(self, entry: Entry, lease: LeaseRef) -> Verdict:
         return Verdict(
@@ -50,6 +53,7 @@ class TestRecord:
             covered_by=self.covered_by,
             artifacts=self.artifacts,
             reports=self.reports,
+            measured=self.measured,
         )
 
 
@@ -79,9 +83,12 @@ Record = TestRecord | FixtureRecord
 
 #: The record, as it travels, of a test that passed without output: nearly all are of this form.
 PASSED = '{"kind":"TestFinished","index":%d,"outcome":"passed","seconds":%.6f}'
-#: Matches exactly that form. What matches is a valid record, and need not be decoded to be
+#: The same where something was measured of it.
+PASSED_MEASURED = f'{PASSED[:-1]},"measured":"%s"}}'
+#: Matches exactly these forms. What matches is a valid record, and need not be decoded to be
 #: accepted.
 PASSED_FORM = (
     r'\{"kind":"TestFinished","index":(0|[1-9][0-9]{0,14}),"outcome":"passed",'
-    r'"seconds":((?:0|[1-9][0-9]{0,8})\.[0-9]{6})\}'
+    r'"seconds":((?:0|[1-9][0-9]{0,8})\.[0-9]{6})'
+    rf'(?:,"measured":"({MEASURED})")?\}}'
 )

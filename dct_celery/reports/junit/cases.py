@@ -71,6 +71,8 @@ class Case(NamedTuple):
     order: str = ""
     #: Paths below the folder of --artifacts.
     artifacts: tuple[str, ...] = ()
+    #: What it has used, see core.metrics.
+    measured: str = ""
 
     @property
     def red(self) -> bool:
@@ -145,6 +147,7 @@ def _verdict_case(verdict: Verdict, result: Result | None) -> Case:
         attempt=None if verdict.worker is None else verdict.attempt,
         tags=entry.tags,
         order=str(verdict.order) if verdict.order else "",
+        measured=verdict.measured,
     )
     if verdict.artifacts:
         paths = tuple(relative_path(entry, artifact) for artifact in verdict.artifacts)

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Literal
 
+from dct_celery.core.metrics import named
 from dct_celery.core.model import RunReport
 from dct_celery.core.text import cut, strip_ansi, xml_safe
 from dct_celery.reports.junit.cases import Case, Rerun, Result, cases_of
@@ -30,6 +31,10 @@ TEXT_LIMITS = ((262_144, 65_536), (65_536, 16_384), (16_384, 4_096), (4_096, 1_0
 FILE_LIMIT = 30_000_000
 #: Bytes of a case apart from its texts.
 _CASE_SIZE = 400
+#: And of each thing that was measured of it.
+_MEASURED_SIZE = 50
+#: End of a case's properties.
+_END = "</properties>\n"
 _YEAR_10000 = 253_402_300_800
 #: Results, and files, whose text is remembered while a document is written.
 _REMEMBERED = 256
@@ -104,7 +109,8 @@ def render(
     """
     suites: dict[str, _Suite] = {}
     by_class: dict[str, _Suite] = {}
-    writer = _Writer(family, artifacts)
+    metrics = _has_room_for_metrics(report)
+    writer = _Writer(family, artifacts, metrics=metrics)
     sizes = _Sizes()
     for case in cases_of(report):
         if (suite := by_class.get(case.cls)) is None:
@@ -118,7 +124,8 @@ def render(
         sizes.add(case, short=bool(written))
     writer.limits = sizes.limits()
     timestamp = _timestamp(report)
-    properties = _serialized(_properties(_facts(report)))
+    cut = () if metrics else (("dct.cut", "metrics"),)
+    properties = _serialized(_properties([*_facts(report), *cut]))
     parts = [
         "<?xml version='1.0' encoding='utf-8'?>\n",
         _root_tag(report, suites.values(), timestamp if family == "dct" else None),
@@ -132,6 +139,15 @@ def render(
         parts.append("</testsuite>\n")
     parts.append("</testsuites>")
     return "".join(parts).encode()
+
+
+def _has_room_for_metrics(report: RunReport) -> bool:
+    """They are the first to be left out of a file that becomes too large."""
+    numbers = sum(
+        verdict.measured.count(",") + 1 for verdict in report.verdicts if verdict.measured
+    )
+    size = _CASE_SIZE * len(report.verdicts) + _MEASURED_SIZE * numbers
+    return not numbers or size < FILE_LIMIT
 
 
 class _Sizes:
@@ -176,8 +192,9 @@ class _Writer:
     long for the same bytes.
     """
 
-    def __init__(self, family: Family, artifacts: ArtifactFolder | None) -> None:
+    def __init__(self, family: Family, artifacts: ArtifactFolder | None, *, metrics: bool) -> None:
         self._full = family == "dct"
+        self._metrics = metrics
         self._artifacts = artifacts
         #: Characters of (a failure's text, an output).
         self.limits = TEXT_LIMITS[-1]
@@ -219,7 +236,16 @@ class _Writer:
         if (text := self._properties.get(key)) is None:
             element = _properties(_case_facts(case, []))
             text = self._properties[key] = _serialized(element) if len(element) else ""
-        return text
+        if not case.measured or not self._metrics:
+            return text
+        own = "".join(
+            [
+                f'<property name="dct.{name}" value="{value}" />'
+                for name, value in named(case.measured)
+            ]
+        )
+        head = text.removesuffix(_END) if text else "<properties>"
+        return f"{head}{own}{_END}"
 
     def case(self, cls: str, name: str, case: Case) -> str:
         return _serialized(self._element(cls, name, case))
@@ -292,6 +318,8 @@ class _Writer:
         if case.line and case.line > 0:
             element.set("line", str(case.line))
         facts = list(_case_facts(case, shortened))
+        if self._metrics:
+            facts += [(f"dct.{name}", value) for name, value in named(case.measured)]
         if self._artifacts:
             folder = self._artifacts.from_report
             facts += [("dct.artifact", f"{folder}/{path}") for path in case.artifacts]

@@ -18,6 +18,7 @@ from dct_celery.core.model import (
     RunReport,
     Verdict,
 )
+from dct_celery.core.plan.limits import NEAR
 from dct_celery.core.text import one_line, plural, visible
 from dct_celery.reports.terminal.screen import Style, cells, cut
 from dct_celery.reports.terminal.wording import HEADINGS, full_name, reruns, where
@@ -73,6 +74,7 @@ class Summary:
         yield from self._not_run()
         yield from self._flaky()
         yield from self._order_dependent()
+        yield from self._near_limits()
         if durations is not None:
             yield from self._slowest(durations)
         if timing:
@@ -246,6 +248,18 @@ class Summary:
                 yield self._style.dim(f"      in the order of the sequential run it {verdict}")
         if len(found) > len(shown):
             yield self._style.dim(f"  and {len(found) - len(shown):,} more")
+
+    def _near_limits(self) -> Iterator[str]:
+        near = self._report.near_limits
+        if not near:
+            return
+        many = "1 thing" if len(near) == 1 else f"{len(near):,} things"
+        yield self._style.yellow(f"Near a time limit: {many} took {NEAR:.0%} of it or more")
+        shown = near if self._verbosity >= 2 else near[:_SHORT_LIST]
+        yield from (f"  {one_line(str(one))}" for one in shown)
+        if len(near) > len(shown):
+            yield self._style.dim(f"  and {len(near) - len(shown):,} more")
+        yield ""
 
     # -- where the time went -----------------------------------------------------------
 

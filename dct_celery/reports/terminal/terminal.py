@@ -152,6 +152,10 @@ class Terminal:
         if self._verbosity >= 1:
             self._screen.print(visible(self._mask(strip_ansi(text))))
 
+    def print(self, text: str) -> None:
+        """Lines of a report, at every verbosity; they are clean already."""
+        self._screen.print(text)
+
     def warn(self, text: str) -> None:
         """A warning on stderr, at every verbosity."""
         self._screen.warn(

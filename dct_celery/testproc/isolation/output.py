@@ -33,6 +33,8 @@ class OutputFile:
         os.dup2(fd, 2)
         self._fd = raise_descriptor(fd)
         self._taken = os.fstat(self._fd).st_size
+        #: Bytes of what `take` took last, the part that it left out included.
+        self.taken = 0
         self._input = raise_descriptor(os.dup(0))
         self._own = (sys.stdout, sys.stderr)
         self._kinds = [
@@ -61,13 +63,14 @@ class OutputFile:
     def take(self) -> str:
         """Everything printed since the last call, cut in the middle where it is long."""
         self.flush()
+        self.taken = 0
         try:
             size = _fstat(self._fd).st_size
             if size <= self._taken:
                 self._taken = size
                 return ""
             text = self._read(self._taken, size)
-            self._taken = size
+            self.taken, self._taken = size - self._taken, size
             if size > ROTATE:
                 _ftruncate(self._fd, 0)
                 self._taken = 0

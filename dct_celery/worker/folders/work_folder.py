@@ -60,6 +60,8 @@ class PublishedRun:
     measured: bool = False
     #: Globs below the top of the tree: files that come home.
     artifact_paths: tuple[str, ...] = ()
+    #: What tests use is counted.
+    metrics: bool = False
 
 
 class RunFolder:

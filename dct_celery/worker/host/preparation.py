@@ -124,6 +124,8 @@ class Prepared:
     measured: bool = False
     #: Globs of files that come home.
     artifact_paths: tuple[str, ...] = ()
+    #: What tests use is counted.
+    metrics: bool = False
     #: reused | restored | built
     templates: str = ""
     #: Seconds of each step.
@@ -144,6 +146,7 @@ class Prepared:
             self.artifacts,
             self.measured,
             self.artifact_paths,
+            self.metrics,
         )
 
 
@@ -216,7 +219,7 @@ class Preparation:
             secrets.token_hex(8),
         )
         prepared.test_timeout, prepared.fixture_timeout = spec.test_timeout, spec.fixture_timeout
-        prepared.artifacts = spec.artifacts
+        prepared.artifacts, prepared.metrics = spec.artifacts, spec.metrics
         prepared.measured = self._measured = loaded.measured
         self._nonce = spec.nonce
         prepared.artifact_paths = (*spec.artifact_paths, *loaded.artifact_paths)

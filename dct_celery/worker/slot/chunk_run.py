@@ -184,6 +184,7 @@ class ChunkRun:
                 list(chunk.stops),
                 str(self._coverage_file()) if self._slot_run.measured else "",
                 str(self._artifact_folder()) if self._slot_run.artifact_paths else "",
+                self._slot_run.metrics,
             )
         )
 
@@ -402,6 +403,7 @@ class ChunkRun:
                 databases=self._slot_run.database_use(),
                 process=self._pid,
                 session=self._slot_run.session,
+                fixtures=message.fixtures,
                 coverage=self._coverage(),
                 files=files,
                 files_left=message.files_left + len(message.files) - len(files),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dct_celery.core.model import Chunk, FixtureRef
-from dct_celery.core.plan.limits import FIXTURE_SECONDS
+from dct_celery.core.plan.limits import ChunkLimits
 from dct_celery.wire import messages
 
 #: Longest gap between polls that is charged to the test, in seconds: a suspended worker is not the
@@ -36,9 +36,7 @@ class ChunkDeadlines:
     """
 
     def __init__(self, chunk: Chunk, test: float | None, fixture: float | None, now: float) -> None:
-        self._test = test
-        self._base, self._slow = chunk.test_limit, dict(chunk.limits)
-        self._fixture = max(FIXTURE_SECONDS, chunk.fixture_limit) if fixture is None else fixture
+        self._limits = ChunkLimits(chunk, test, fixture)
         #: What is running, by the last message.
         self.index: int | None = None
         self.fixture: FixtureRef | None = None
@@ -46,19 +44,7 @@ class ChunkDeadlines:
         self.spent = 0.0
         self._whole = 0.0
         self._polled_at = now
-        self._most = self._of_chunk(chunk)
-
-    def _of_chunk(self, chunk: Chunk) -> float:
-        """The limit of the whole chunk, with fixtures around each test; 0 (none) if any limit is
-        off.
-        """
-        limits = [self._of_test(index) for index in (*chunk.preamble, *chunk.indices)]
-        if not self._fixture or not all(limits):
-            return 0.0
-        return sum(limits) + self._fixture * 3 * (len(limits) + 1)
-
-    def _of_test(self, index: int) -> float:
-        return self._slow.get(index, self._base) if self._test is None else self._test
+        self._most = self._limits.of_chunk()
 
     def begin(self, now: float) -> None:
         """The process has received its chunk."""
@@ -87,9 +73,9 @@ class ChunkDeadlines:
         if self._most and self._whole > self._most:
             return Overdue(self._most)
         limit = (
-            self._of_test(self.index)
+            self._limits.of_test(self.index)
             if self.index is not None and not self.fixture
-            else self._fixture
+            else self._limits.fixture
         )
         if not limit or not silent or self.spent <= limit:
             return None

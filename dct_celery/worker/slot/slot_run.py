@@ -187,6 +187,7 @@ class SlotRun:
         self.test_timeout = state.test_timeout
         self.fixture_timeout = state.fixture_timeout
         self.artifacts = state.artifacts
+        self.metrics = state.metrics
         self.measured = state.measured
         self.artifact_paths = state.artifact_paths
         self.door = services.door.of_run(run, state.nonce, state.signing_key)

@@ -147,10 +147,12 @@ def test_an_argument_for_the_runner_may_look_like_a_flag(
         (["--local", "--shuffle", "-2"], ["--local=auto", "--shuffle", "-2"]),
         (["--local", "--", "3"], ["--local=auto", "--", "3"]),
         (["--", "--local"], ["--", "--local"]),
+        (["--benchmark", "shop.tests"], ["--benchmark=auto", "shop.tests"]),
+        (["--benchmark", "out/bench.json", "shop"], ["--benchmark", "out/bench.json", "shop"]),
         ([], []),
     ],
 )
-def test_only_a_number_is_taken_as_the_value_of_a_bare_flag(
+def test_only_what_looks_like_it_is_taken_as_the_value_of_a_bare_flag(
     args: list[str], spelled: list[str]
 ) -> None:
     assert spell_out(args) == spelled

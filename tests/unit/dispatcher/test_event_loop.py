@@ -1026,3 +1026,15 @@ def test_a_run_without_a_worker_says_what_it_waits_for(scene: Scene) -> None:
     poll(scene)
     # Then
     assert scene.view.waiting == "waiting for build-b to begin"
+
+
+def test_a_run_that_has_used_most_of_its_time_says_so_once(scene: Scene) -> None:
+    # Given
+    scene.services.settings.timeout = 100
+    # When
+    for _ in range(3):
+        scene.loop.step()
+        scene.now += 41
+    # Then
+    named = [text for text in scene.reporter.warnings if "near its limit" in text]
+    assert named == ["near its limit: run run-one: 82.0 s, 82% of its 100 s"]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dct_celery.core import codec
 from dct_celery.core.codec import MAX_INT
 from dct_celery.core.ids import CHUNK_ID
+from dct_celery.core.metrics import MEASURED
 from dct_celery.core.model import (
     Artifact,
     Chunk,
@@ -27,7 +28,7 @@ from dct_celery.core.model import (
 from dct_celery.core.run import events as ev
 from dct_celery.core.run.leaks import LeakKind, LeakRecord
 from dct_celery.core.run.leases import LeaseRef
-from dct_celery.core.run.records import PASSED, FixtureRecord, TestRecord
+from dct_celery.core.run.records import PASSED, PASSED_MEASURED, FixtureRecord, TestRecord
 from dct_celery.errors import Untrusted
 from dct_celery.protocol import door as doors
 from dct_celery.protocol import runs, stream, workers
@@ -339,16 +340,20 @@ def test_records_of_which_any_field_was_changed_are_rejected(
     assert not isinstance(changed.fact, ev.Ended)
 
 
-PASSES = st.lists(st.tuples(st.integers(0, 10**16), st.floats(0, 1e12)), min_size=1, max_size=4)
+USED = st.just("") | st.from_regex(MEASURED, fullmatch=True) | st.text("-,0123456789", max_size=40)
+PASSES = st.lists(
+    st.tuples(st.integers(0, 10**16), st.floats(0, 1e12), USED), min_size=1, max_size=4
+)
 
 
 @given(PASSES)
 def test_plain_passes_are_the_same_records_on_the_fast_path(
-    passes: list[tuple[int, float]],
+    passes: list[tuple[int, float, str]],
 ) -> None:
     # Given: what a test process sends, and the same with a space, which nothing in haste
     # understands
-    quick = f"[{','.join(PASSED % each for each in passes)}]"
+    forms = (PASSED_MEASURED % each if each[2] else PASSED % each[:2] for each in passes)
+    quick = f"[{','.join(forms)}]"
     slow = quick.replace("{", "{ ")
 
     def read(text: str) -> object:

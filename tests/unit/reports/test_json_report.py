@@ -8,11 +8,14 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dct_celery.core.metrics import FixtureMetrics, TestMetrics
 from dct_celery.core.model import (
     Entry,
     Failure,
     FixtureRef,
     FixtureVerdict,
+    Limited,
+    NearLimit,
     OrderKind,
     OrderNote,
     Outcome,
@@ -42,13 +45,24 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
     )
     victim = OrderNote(OrderKind.VICTIM, "app.tests.P", "passes alone and fails after it")
     failed = Verdict(
-        ENTRY, Outcome.FAILED, 0.25, "build-a", 1, 2, wrong, earlier=(before,), order=victim
+        ENTRY,
+        Outcome.FAILED,
+        0.25,
+        "build-a",
+        1,
+        2,
+        wrong,
+        earlier=(before,),
+        order=victim,
+        measured="3,,1,412",
     )
     fixture = FixtureVerdict(
         FixtureRef.parse("tearDownClass (app.tests.T)"), Outcome.ERROR, "build-a", 1
     )
     slot = {"worker": "build-a", "slot": 1, "busy_seconds": 1.5, "chunks": 3, "unknown": "dropped"}
     leak = Leak(LeakKind.THREAD, "lingers", "app.tests.T", "build-a", 1)
+    near = NearLimit(Limited.TEST, "app.tests.T.test_a", 50.0, 60.0)
+    used = FixtureMetrics("setUpClass (app.tests.T)", "build-a", 2, 0.5, TestMetrics(queries=4))
 
     # When
     data = to_dict(
@@ -61,6 +75,8 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
             note="n",
             complete=False,
             leaks=(leak,),
+            near_limits=(near,),
+            fixture_metrics=(used,),
         )
     )
 
@@ -124,6 +140,7 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
                         "message": "OSError",
                     }
                 ],
+                "metrics": {"queries": 3, "writes": 1, "db_seconds": 0.000412},
             }
         ],
         "fixtures": [
@@ -142,6 +159,33 @@ def test_the_object_has_exactly_the_documented_keys() -> None:
                 "by": "app.tests.T",
                 "worker": "build-a",
                 "slot": 1,
+            }
+        ],
+        "near_limits": [
+            {"kind": "test", "name": "app.tests.T.test_a", "seconds": 50.0, "limit": 60.0}
+        ],
+        "fixture_metrics": [
+            {
+                "name": "setUpClass (app.tests.T)",
+                "worker": "build-a",
+                "times": 2,
+                "seconds": 0.5,
+                "queries": 4,
+            }
+        ],
+        "worker_metrics": [
+            {
+                "worker": "build-a",
+                "slots": 1,
+                "chunks": 3,
+                "busy_seconds": 1.5,
+                "tests": 1,
+                "failed": 1,
+                "skipped": 0,
+                "test_seconds": 0.25,
+                "queries": 7,
+                "writes": 1,
+                "db_seconds": 0.000412,
             }
         ],
     }

@@ -8,6 +8,8 @@ from dct_celery.core.model import (
     Failure,
     FixtureRef,
     FixtureVerdict,
+    Limited,
+    NearLimit,
     OrderKind,
     OrderNote,
     Outcome,
@@ -350,3 +352,17 @@ def test_order_dependent_tests_are_listed_by_class_with_their_partner() -> None:
     ) in text
     assert "Not settled: 1 failure may be due to the order of tests (--settle)\n" in text
     assert f"  {cls} not settled: it was not run alone\n" in text
+
+
+def test_what_came_near_its_limit_is_a_short_list() -> None:
+    # Given
+    near = tuple(NearLimit(Limited.TEST, f"app.T.test_{n}", 54.0, 60.0) for n in range(30))
+
+    # When
+    text = summary(verdict(), near_limits=near)
+
+    # Then
+    lines = text.splitlines()
+    start = lines.index("Near a time limit: 30 things took 80% of it or more")
+    assert lines[start + 1] == "  test app.T.test_0: 54.0 s, 90% of its 60 s"
+    assert lines[start + 21 : start + 23] == ["  and 10 more", ""]

@@ -155,12 +155,14 @@ def test_the_end_of_a_chunk_says_what_it_held(
 ) -> None:
     # Given
     bench = Bench("a thread")
-    times = iter([10.00004, 11.0, 12.0])
-    monkeypatch.setattr(module, "now", lambda: next(times))
+    clock = [10.00004]
+    monkeypatch.setattr(module, "now", lambda: clock[0])
     # When
     run(bench, 1)
+    clock[0] = 11.0
     run(bench, 2, scopes=("app.U", "app"))
     bench.recorder.class_over("app.T")
+    clock[0] = 12.0
     bench.recorder.begin_again()
     bench.recorder.class_took("app.T", 0.25)
     bench.recorder.class_took("app.T", 0.5)

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dct_celery.core.codec import MAX_INT, AtLeast, Matches
+from dct_celery.core.metrics import MEASURED
 from dct_celery.core.model import FixturePhase, FixtureRef, FixtureScope, Outcome
 from dct_celery.errors import ProtocolError
 from dct_celery.wire import messages
@@ -127,11 +128,16 @@ def test_what_only_looks_like_the_record_of_a_pass_is_a_protocol_error(payload: 
         decode(payload)
 
 
-@given(st.integers(0, 10**9), st.floats(0, 1e6))
-def test_what_is_written_on_the_fast_path_is_the_same_message(index: int, seconds: float) -> None:
+@given(st.integers(0, 10**9), st.floats(0, 1e6), st.from_regex(MEASURED, fullmatch=True))
+def test_what_is_written_on_the_fast_path_is_the_same_message(
+    index: int, seconds: float, measured: str
+) -> None:
     assert decode(messages.started(index)) == TestStarted(index)
     assert decode(messages.passed(index, seconds)) == TestFinished(
         index, Outcome.PASSED, float(f"{seconds:.6f}")
+    )
+    assert decode(messages.passed(index, seconds, measured)) == TestFinished(
+        index, Outcome.PASSED, float(f"{seconds:.6f}"), measured=measured
     )
 
 

@@ -18,6 +18,7 @@ from dct_celery.testproc.django import (
     databases,
     fast_flush,
     migrate_signals,
+    query_meter,
     sqlite_memory,
     surroundings,
     template_key,
@@ -141,6 +142,7 @@ class DjangoProject:
     # -- tests -------------------------------------------------------------------------
 
     def run(self, indices: Sequence[int], recorder: Recorder) -> messages.ChunkFinished:
+        query_meter.install(recorder.meter)
         return run_chunk(self, indices, recorder)
 
     def failure(self, order: messages.Message, error: BaseException, output: str) -> messages.Fatal:

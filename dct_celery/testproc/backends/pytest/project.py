@@ -23,6 +23,7 @@ from dct_celery.testproc.backends.pytest.databases import Databases
 from dct_celery.testproc.backends.pytest.once import OnceFixtures
 from dct_celery.testproc.backends.pytest.reports import Gatherer, text_of
 from dct_celery.testproc.backends.pytest.session_end import SessionFixtures, tear_down
+from dct_celery.testproc.django import query_meter
 from dct_celery.testproc.failures import cut
 from dct_celery.testproc.recorder import Recorder
 from dct_celery.wire import messages
@@ -157,6 +158,8 @@ class PytestProject:
                 self.session, output_is_read=given is not None and given.added is not None
             )
             self.session.config.pluginmanager.register(self._gatherer, "dct-gatherer")
+        if "django.db" in sys.modules:
+            query_meter.install(recorder.meter)
         result = run_chunk(self, indices, recorder, self._gatherer)
         return replace(result, session=self._session_fixtures.have_tear_downs())
 

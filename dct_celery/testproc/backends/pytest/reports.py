@@ -202,9 +202,18 @@ class Gatherer:
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Any:
         __tracebackhide__ = True  # not a part of what a failing fixture shows
+        if fixturedef.scope == "function":
+            return (yield)
+        recorder = self._recorder
+        set_up, tear_down = (_named(phase, fixturedef) for phase in ("set-up", "tear-down"))
+        # Finalizers run from the last to the first: what is between these two is the tear-down.
+        fixturedef.addfinalizer(lambda: recorder.leave_fixture(tear_down))
+        recorder.enter_fixture(set_up)
         try:
             return (yield)
         finally:
+            recorder.leave_fixture(set_up)
+            fixturedef.addfinalizer(lambda: recorder.enter_fixture(tear_down))
             self._session_changed |= fixturedef.scope == "session"
 
     @pytest.hookimpl(wrapper=True)
@@ -268,6 +277,12 @@ class Gatherer:
             kind="failure" if report.when == "call" else "error",
             subtest="" if subtest is None else str(report._sub_test_description()),
         )
+
+
+def _named(phase: str, fixturedef: Any) -> str:
+    """A fixture that several tests share: "set-up of rows (module, tests/test_x.py)"."""
+    place = f", {fixturedef.baseid}" if fixturedef.baseid else ""
+    return f"{phase} of {fixturedef.argname} ({fixturedef.scope}{place})"
 
 
 def stops(session: Any) -> Iterator[tuple[str, dict[str, Any]]]:

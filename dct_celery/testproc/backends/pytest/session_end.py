@@ -55,7 +55,8 @@ def tear_down(session: pytest.Session, root: str) -> tuple[Failure, ...]:
 
 
 def _own(finalizer: Any) -> bool:
-    """It is the fixture's own, and neither pytest's nor that of a fixture which uses it."""
+    """It is the fixture's own, and neither pytest's, ours, nor that of a fixture which uses it."""
     if isinstance(finalizer, functools.partial):
         return not isinstance(getattr(finalizer.func, "__self__", None), pytest.FixtureDef)
-    return bool(getattr(finalizer, "__module__", "") != "_pytest.fixtures")
+    module = getattr(finalizer, "__module__", "") or ""
+    return module != "_pytest.fixtures" and not module.startswith("dct_celery.")

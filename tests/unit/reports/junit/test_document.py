@@ -95,6 +95,39 @@ def test_a_suite_names_the_start_the_host_of_most_of_its_cases_and_the_file() ->
     }
 
 
+@pytest.mark.parametrize("outcome", [Outcome.PASSED, Outcome.XPASSED])
+@pytest.mark.parametrize("worker", [None, "build-a"])
+def test_a_case_says_what_the_test_used_as_far_as_it_is_not_zero(
+    outcome: Outcome, worker: str | None
+) -> None:
+    # Given a case that is written at once, and one that is cut to limits first
+    output = "" if outcome is Outcome.PASSED else "words"
+    used = verdict(outcome=outcome, worker=worker, output=output, measured="3,,1,412,,-4")
+
+    # When
+    properties = {one.get("name"): one.get("value") for one in rendered(used).iter("property")}
+
+    # Then
+    measured = {name: properties.get(f"dct.{name}") for name in ("queries", "reads", "writes")}
+    assert measured == {"queries": "3", "reads": None, "writes": "1"}
+    assert (properties["dct.db_seconds"], properties["dct.rss_growth"]) == ("0.000412", "-4096")
+
+
+def test_what_tests_used_is_the_first_to_go_from_a_file_that_becomes_too_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given
+    used = [verdict(f"test_{n}", measured="3,,1,412") for n in range(10)]
+    monkeypatch.setattr(document, "FILE_LIMIT", 10 * 400 + 100)
+
+    # When
+    properties = {one.get("name"): one.get("value") for one in rendered(*used).iter("property")}
+
+    # Then
+    assert "dct.queries" not in properties
+    assert properties["dct.cut"] == "metrics"
+
+
 def test_a_case_says_where_it_ran_and_where_it_is_defined() -> None:
     # When
     note = OrderNote(OrderKind.FLAKY, "", "failed and passed after the same classes")
