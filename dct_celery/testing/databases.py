@@ -82,12 +82,14 @@ class Databases:
         self.refused: list[str] = []
 
     def __enter__(self) -> Self:
+        from django.core.exceptions import ImproperlyConfigured
         from django.db import connections
 
-        for alias in connections:
-            connection = connections[alias]
-            kind = self._kind(connection)
-            self._databases[alias] = kind(alias, connection, self)
+        with contextlib.suppress(ImproperlyConfigured):  # no settings: nobody can use a database
+            for alias in connections:
+                connection = connections[alias]
+                kind = self._kind(connection)
+                self._databases[alias] = kind(alias, connection, self)
         return self
 
     def __exit__(
@@ -137,7 +139,7 @@ class Databases:
         with contextlib.ExitStack() as stack:
             for alias, database in self._databases.items():
                 database.connect(connections[alias], query, stack)
-            stack.callback(connections.close_all)
+                stack.callback(connections[alias].close)
             yield
 
     def kill(self) -> None:
@@ -209,6 +211,9 @@ class Database:
     def before_opening(self, connection: Any) -> None:
         """In a thread, with the lock held."""
 
+    def after_opening(self, connection: Any) -> None:
+        """In a thread."""
+
     def before_query(self, connection: Any, sql: str) -> None:
         """In a thread."""
 
@@ -229,6 +234,7 @@ class Database:
                 self.before_opening(connection)
                 self.used = True
             original()
+            self.after_opening(connection)
             self._live.add(connection)
 
         def wrapper(
@@ -277,7 +283,7 @@ class Server(Database):
             return
         self._reading.now = True
         try:
-            with self._lock:
+            with self._lock, _quiet(connection):
                 self._known = self._known or set(connection.introspection.table_names())
                 for table in sorted(_tables(sql, self._known) - self._before.keys()):
                     self._before[table] = _read(connection, table)
@@ -286,7 +292,9 @@ class Server(Database):
 
     def written(self) -> Iterator[tuple[str, Table, Table]]:
         for table, before in self._before.items():
-            yield table, before, _read(self.main, table, before.keys)
+            with _quiet(self.main):
+                now = _read(self.main, table, before.keys)
+            yield table, before, now
 
     def put_back(self) -> None:
         from django.db import transaction
@@ -321,7 +329,7 @@ def _quiet(connection: Any) -> Iterator[None]:
 
 
 def _read(connection: Any, table: str, keys: tuple[int, ...] | None = None) -> Table:
-    with _quiet(connection), connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         primary = (
             connection.introspection.get_primary_key_columns(cursor, table) if keys is None else ()
         )
@@ -401,6 +409,9 @@ class Sqlite(Database):
                 self._known = {name for (name,) in raw.execute("SELECT name FROM sqlite_master")}
             self._copy(self._first)
         point_at(connection, self._file)
+
+    def after_opening(self, connection: Any) -> None:
+        connection.connection.execute("PRAGMA synchronous = OFF").close()
 
     def _copy(self, first: Path) -> None:
         """Makes the file of this run."""

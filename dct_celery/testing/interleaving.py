@@ -13,13 +13,15 @@ from __future__ import annotations
 import contextvars
 import dis
 import functools
+import linecache
+import os
 import random
 import sys
 import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import CodeType, FrameType
@@ -38,10 +40,14 @@ _KEPT_STEPS = 200
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A thread went on at a point: before a query, or at a line of code."""
+    """A thread went on at a point."""
 
     lane: int
+    #: The statement, or the line of code with the kind of point.
     text: str
+
+    def __str__(self) -> str:
+        return f"thread {self.lane + 1}: {self.text}"
 
 
 class Choice(Protocol):
@@ -177,9 +183,10 @@ class Interleaving:
 
     def join(self, seconds: float) -> None:
         """Waits for threads that were stuck."""
+        deadline = time.monotonic() + seconds
         for lane in self._lanes:
             if lane.thread is not None:
-                lane.thread.join(seconds)
+                lane.thread.join(max(0.0, deadline - time.monotonic()))
 
     def point(self, number: int, text: Callable[[], str], *, query: bool) -> None:
         """Thread `number` may be exchanged for another one here."""
@@ -290,7 +297,6 @@ class Interleaving:
         if event != "call" or not is_project_file(frame.f_code.co_filename):
             return None
         offsets = _offsets(frame.f_code)
-        frame.f_trace_opcodes = bool(offsets)
         lane = self._lanes[number]
 
         def local(frame: FrameType, event: str, _: object) -> Any:
@@ -299,22 +305,31 @@ class Interleaving:
                 if lane.points > _MOST_POINTS:
                     sys.settrace(None)
                     return None
-                self.point(number, functools.partial(_place, frame), query=False)
+                kind = "" if event == "line" else offsets[frame.f_lasti]
+                self.point(number, functools.partial(_place, frame, kind), query=False)
             return local
 
+        frame.f_trace = local  # Python 3.13 wants it before the other one
+        frame.f_trace_opcodes = bool(offsets)
         return local
 
 
-def _place(frame: FrameType) -> str:
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+def _place(frame: FrameType, kind: str) -> str:
+    filename, line = frame.f_code.co_filename, frame.f_lineno
+    source = linecache.getline(filename, line).strip()
+    return f"{os.path.relpath(filename)}:{line}: {source}" + f"  [{kind}]" * bool(kind)
 
 
-_STORES = ("STORE_GLOBAL", "STORE_NAME", "STORE_DEREF", "STORE_ATTR", "STORE_SUBSCR", "STORE_SLICE")
-_CALLS = ("CALL", "CALL_FUNCTION_EX", "CALL_KW")
+_KINDS = {
+    **dict.fromkeys(("STORE_GLOBAL", "STORE_NAME", "STORE_DEREF", "STORE_ATTR"), "store"),
+    **dict.fromkeys(("STORE_SUBSCR", "STORE_SLICE"), "store"),
+    **dict.fromkeys(("CALL", "CALL_KW", "CALL_FUNCTION_EX"), "call"),
+    **dict.fromkeys(("BEFORE_WITH", "BEFORE_ASYNC_WITH"), "enter"),
+}
 
 
 @functools.cache
-def _offsets(code: CodeType) -> frozenset[int]:
-    """Where something is about to be stored that others may see, or to be called."""
-    wanted = {*_STORES, *_CALLS}
-    return frozenset(one.offset for one in dis.get_instructions(code) if one.opname in wanted)
+def _offsets(code: CodeType) -> Mapping[int, str]:
+    """Where something is about to be stored that others may see, or to be called; with its kind."""
+    instructions = dis.get_instructions(code)
+    return {one.offset: _KINDS[one.opname] for one in instructions if one.opname in _KINDS}

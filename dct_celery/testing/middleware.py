@@ -13,6 +13,7 @@ import fnmatch
 import functools
 import itertools
 import random
+import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -33,6 +34,8 @@ _NAMES = (
     "dct_celery.testing.StateMutationMiddleware",
     "dct_celery.testing.ConcurrencySimulationMiddleware",
 )
+
+_TEST_MODULE = re.compile(r"(^|[._])tests?$|(^|\.)(test_\w+|conftest)$")
 
 
 class _Middleware:
@@ -92,7 +95,8 @@ class _Active:
 _lock = threading.Lock()
 _numbers = itertools.count(1)
 _active: set[_Active] = set()
-#: Session key -> what was saved last, and by whom; while any request is active.
+#: Session key -> what was saved last, and by whom; until a request finds no other one. (Sessions
+#: are saved after the last that their requests show here.)
 _saved: dict[str, tuple[dict[str, Any], str]] = {}
 _reported: set[str] = set()
 
@@ -112,6 +116,9 @@ class ConcurrentSafetyMiddleware(_Middleware):
         began = time.monotonic()
         mine = _Active(f"{request.method} {request.path}", _globals())
         with _lock:
+            if not _active:
+                _saved.clear()
+                _reported.clear()
             for other in _active:
                 other.beside.add(mine.title)
                 mine.beside.add(other.title)
@@ -132,9 +139,6 @@ class ConcurrentSafetyMiddleware(_Middleware):
             _active.discard(mine)
             fresh = [path for path in changed if path not in _reported]
             _reported.update(fresh)
-            if not _active:
-                _saved.clear()
-                _reported.clear()
         for path in fresh:
             overrides.report(
                 "shared state",
@@ -222,8 +226,7 @@ def _globals() -> Flat:
     """Of the project's modules but those of its tests."""
     found: Flat = {}
     for module in project_modules():
-        parts = module.__name__.split(".")
-        if not any(part in {"tests", "test", "conftest"} or part[:5] == "test_" for part in parts):
+        if not _TEST_MODULE.search(module.__name__):
             found |= flat_namespace(vars(module))
     return found
 

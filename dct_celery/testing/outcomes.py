@@ -18,7 +18,7 @@ from dct_celery.testing.values import Flat, Path, leaf, name
 
 Record = dict[str, str]
 
-_UNCHANGED = "unchanged"
+_UNCHANGED = "as before"
 _GONE = "gone"
 
 

@@ -98,6 +98,8 @@ class SharedState:
         self._namespaces[id(namespace)] = namespace
         first = dict(namespace)
         self._undo.append(lambda: _put_back_names(namespace, first))
+        for other in _named_modules(namespace):
+            self._add_namespace(other)
         for kind in _classes(namespace):
             own = dict(vars(kind))
             self._undo.append(functools.partial(_put_back_attributes, kind, own))
@@ -144,6 +146,16 @@ def _classes(namespace: dict[str, Any]) -> Iterator[type]:
     for value in list(namespace.values()):
         if isinstance(value, type) and value.__module__ == own:
             yield value
+
+
+def _named_modules(namespace: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Those of the project that it imports, or classes of: it may change their state."""
+    for value in list(namespace.values()):
+        module = sys.modules.get(value.__module__) if isinstance(value, type) else value
+        if isinstance(module, ModuleType) and is_project_file(
+            getattr(module, "__file__", "") or "<"
+        ):
+            yield vars(module)
 
 
 def _data(namespace: dict[str, Any]) -> Iterator[tuple[Path, Any]]:
