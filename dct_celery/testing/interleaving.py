@@ -32,7 +32,7 @@ from dct_celery.testing.project import is_project_file
 #: Seconds without a point after which a thread is taken to wait, at least and at most; between
 #: them, so many times what the longest step took one after the other: lines are traced now.
 _PATIENCE = (0.01, 0.1)
-_SLOWER = 4.0
+_SLOWER = 2.0
 #: Points in code that a thread gets; a loop must not take hours.
 _MOST_POINTS = 20_000
 _KEPT_STEPS = 200
