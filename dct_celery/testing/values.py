@@ -71,11 +71,17 @@ class Flattener:
     """Goes through a value once, with every object that it meets.
 
     `visit` is called with each container that can change: what it was then can be put back.
+    `convert` is asked first for what a value is compared by.
     """
 
-    def __init__(self, visit: Callable[[Any], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        visit: Callable[[Any], None] = lambda _: None,
+        convert: Callable[[Any], Any] = lambda value: value,
+    ) -> None:
         self.flat: Flat = {}
         self._visit = visit
+        self._convert = convert
         self._seen: set[int] = set()
         self._keep: list[object] = []
 
@@ -83,6 +89,7 @@ class Flattener:
         """Raises TooLarge."""
         if len(self.flat) > _LIMIT:
             raise TooLarge
+        value = self._convert(value)
         kind = type(value)
         if kind in MAPPINGS:
             self._members(path, value, {f"[{key!r}]": part for key, part in list(value.items())})
@@ -111,9 +118,9 @@ class Flattener:
 
 def flat(value: Any) -> Flat:
     """What a call returned; see the module."""
-    flattener = Flattener()
+    flattener = Flattener(convert=plain)
     try:
-        flattener.add((), plain(value))
+        flattener.add((), value)
     except TooLarge:
         return {(): leaf(value)}
     return flattener.flat
@@ -129,11 +136,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Model):
         return {"": value._meta.label, **{f.attname: _stored(value, f) for f in _fields(value)}}
     if isinstance(value, QuerySet):
-        return [plain(part) for part in value]
-    if type(value) in (list, tuple):
-        return [plain(part) for part in value]
-    if type(value) is dict:
-        return {key: plain(part) for key, part in value.items()}
+        return list(value)
     return value
 
 

@@ -53,7 +53,7 @@ SIMULATION = ["dct_celery.testing.ConcurrencySimulationMiddleware"]
 def said(function: Any, **options: Any) -> str:
     """What assert_concurrent_safety finds; "" if it finds nothing."""
     try:
-        assert_concurrent_safety(function, **{"seed": 1, "timeout": 2.0, **options})
+        assert_concurrent_safety(function, **{"seed": 1, **options})
     except AssertionError as error:
         return str(error)
     return ""
@@ -69,13 +69,15 @@ class Calls(WithAccounts):
     """assert_concurrent_safety on functions."""
 
     def test_planted_faults_are_found_and_their_twins_pass(self) -> None:
+        # Given a server's own search for deadlocks, which may take a second
+        timeout = 0.5 if connection.vendor == "sqlite" else 5.0
         for fault in faults.FAULTS:
             with self.subTest(fault.name):
+                # When
+                found = [said(fault.faulty(), seed=seed, timeout=timeout) for seed in range(3)]
                 # Then
-                self.assertIn(
-                    "one after the other" if fault.name != "deadlock" else "deadlock",
-                    said(fault.faulty()),
-                )
+                word = "deadlock" if fault.name == "deadlock" else "one after the other"
+                self.assertTrue(all(word in message for message in found), found)
                 self.assertEqual(said(fault.sound()), "")
 
     def test_the_message_names_what_differs_the_seed_and_the_steps(self) -> None:
@@ -579,18 +581,17 @@ class Middleware(WithAccounts):
     @override_settings(MIDDLEWARE=SIMULATION)
     def test_requests_are_delayed_as_often_and_as_long_as_wanted(self) -> None:
         for path, client in (("/plain/", Client()), ("/plain-async/", AsyncClient())):
-            for probability, slow in ((1.0, True), (0.0, False)):
-                with (
-                    self.subTest(path=path, probability=probability),
-                    concurrent_test_context(delay_range=(0.1, 0.1), probability=probability),
-                ):
-                    # When
-                    (answer,) = simulate_concurrent_requests(
-                        lambda client, path=path: client.get(path), 1, client=client
-                    )
-                    # Then
-                    self.assertEqual(answer.status_code, 200)
-                    self.assertEqual(answer.seconds >= 0.1, slow)
+            with (
+                self.subTest(path=path),
+                concurrent_test_context(delay_range=(0.1, 0.1), probability=1.0),
+            ):
+                # When
+                (answer,) = simulate_concurrent_requests(
+                    lambda client, path=path: client.get(path), 1, client=client
+                )
+                # Then
+                self.assertEqual(answer.status_code, 200)
+                self.assertGreaterEqual(answer.seconds, 0.1)
 
     @override_settings(MIDDLEWARE=[*SAFETY, *MUTATION, *SIMULATION])
     def test_async_requests_are_watched_too(self) -> None:
