@@ -78,6 +78,8 @@ class Databases:
         self._stays = stays
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._databases: dict[str, Database] = {}
+        #: Aliases that tests have for the same database.
+        self._mirrors: dict[str, Database] = {}
         #: What a thread was refused, for the test itself; the function may have swallowed it.
         self.refused: list[str] = []
 
@@ -88,8 +90,11 @@ class Databases:
         with contextlib.suppress(ImproperlyConfigured):  # no settings: nobody can use a database
             for alias in connections:
                 connection = connections[alias]
-                kind = self._kind(connection)
-                self._databases[alias] = kind(alias, connection, self)
+                if not connection.settings_dict["TEST"].get("MIRROR"):
+                    self._databases[alias] = self._kind(connection)(alias, connection, self)
+            for alias in set(connections) - self._databases.keys():
+                mirrored = connections[alias].settings_dict["TEST"]["MIRROR"]
+                self._mirrors[alias] = self._databases[mirrored]
         return self
 
     def __exit__(
@@ -137,7 +142,7 @@ class Databases:
         from django.db import connections
 
         with contextlib.ExitStack() as stack:
-            for alias, database in self._databases.items():
+            for alias, database in {**self._databases, **self._mirrors}.items():
                 database.connect(connections[alias], query, stack)
                 stack.callback(connections[alias].close)
             yield

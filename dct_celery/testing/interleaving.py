@@ -174,7 +174,13 @@ class Interleaving:
                 daemon=True,
             )
             lane.thread.start()
-        stuck = self._watch()
+        try:
+            stuck = self._watch()
+        finally:
+            with self._lock:
+                self._over = True
+                for lane in self._lanes:
+                    lane.wake.notify()
         stacks = [self._stack(number) for number in stuck]
         for number, lane in enumerate(self._lanes):
             if number not in stuck and lane.thread is not None:
@@ -225,8 +231,9 @@ class Interleaving:
                 sys.settrace(None)
             with self._lock:
                 self._progress += 1
+                self._waiting_to_start -= lane.state is _State.NEW
                 lane.state = _State.DONE
-                if self._current == number:
+                if self._current in (number, None):
                     self._give_to_anybody()
                 self._changed.notify()
 
@@ -323,6 +330,7 @@ def _place(frame: FrameType, kind: str) -> str:
 _KINDS = {
     **dict.fromkeys(("STORE_GLOBAL", "STORE_NAME", "STORE_DEREF", "STORE_ATTR"), "store"),
     **dict.fromkeys(("STORE_SUBSCR", "STORE_SLICE"), "store"),
+    **dict.fromkeys(("DELETE_GLOBAL", "DELETE_DEREF", "DELETE_ATTR", "DELETE_SUBSCR"), "delete"),
     **dict.fromkeys(("CALL", "CALL_KW", "CALL_FUNCTION_EX"), "call"),
     **dict.fromkeys(("BEFORE_WITH", "BEFORE_ASYNC_WITH"), "enter"),
 }

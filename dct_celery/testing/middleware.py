@@ -25,7 +25,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from dct_celery.testing import overrides
 from dct_celery.testing.databases import in_tests
-from dct_celery.testing.project import project_modules
+from dct_celery.testing.project import is_being_imported, project_modules
 from dct_celery.testing.shared import flat_namespace, flat_value
 from dct_celery.testing.values import Flat, name
 
@@ -87,7 +87,7 @@ class _Active:
     """A request that is being answered."""
 
     title: str
-    before: Flat
+    before: _State
     #: Titles of those that were answered at the same time, some of the time.
     beside: set[str] = field(default_factory=set)
 
@@ -222,30 +222,39 @@ class StateMutationMiddleware(_Middleware):
                 overrides.report("mutation", f"{request.method} {request.path} changed {path}")
 
 
-def _globals() -> Flat:
+#: Module, or "settings" -> its data.
+_State = dict[str, Flat]
+
+
+def _globals() -> _State:
     """Of the project's modules but those of its tests."""
-    found: Flat = {}
-    for module in project_modules():
-        if not _TEST_MODULE.search(module.__name__):
-            found |= flat_namespace(vars(module))
-    return found
+    return {
+        module.__name__: flat_namespace(vars(module))
+        for module in project_modules()
+        if not _TEST_MODULE.search(module.__name__) and not is_being_imported(vars(module))
+    }
 
 
-def _settings() -> Flat:
+def _settings() -> _State:
     from django.conf import settings
 
     found: Flat = {}
     for setting in dir(settings):
         if setting.isupper():
             found |= flat_value(("settings", f".{setting}"), getattr(settings, setting))
-    return found
+    return {"settings": found}
 
 
-def _changes(before: Flat, after: Flat) -> list[str]:
-    """Names of what differs and is not ignored: `shop.views.hits`, not each of its parts."""
+def _changes(before: _State, after: _State) -> list[str]:
+    """Names of what differs and is not ignored. What a module that was imported meanwhile has is no
+    change.
+    """
     ignored = overrides.get_test_override("ignore")
     changed = {
-        name(path) for path in before.keys() | after.keys() if before.get(path) != after.get(path)
+        name(path)
+        for module in before.keys() & after.keys()
+        for path in before[module].keys() | after[module].keys()
+        if before[module].get(path) != after[module].get(path)
     }
     return sorted(
         one for one in changed if not any(fnmatch.fnmatchcase(one, pattern) for pattern in ignored)

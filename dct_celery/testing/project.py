@@ -7,9 +7,10 @@ import os
 import site
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 _OURS = str(Path(__file__).parents[1]) + os.sep
 
@@ -36,6 +37,11 @@ def is_project_class(kind: type) -> bool:
     """Whether the class was defined in the project."""
     filename = getattr(sys.modules.get(kind.__module__), "__file__", None)
     return bool(filename) and is_project_file(str(filename))
+
+
+def is_being_imported(namespace: Mapping[str, Any]) -> bool:
+    """Whether a module's own code is still running: what it has is no state yet."""
+    return bool(getattr(namespace.get("__spec__"), "_initializing", False))
 
 
 def project_modules() -> Iterator[ModuleType]:

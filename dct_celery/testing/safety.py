@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import math
@@ -28,6 +27,9 @@ from dct_celery.testing.interleaving import (
 from dct_celery.testing.outcomes import Outcome, Volatile, differences
 from dct_celery.testing.shared import SharedState
 from dct_celery.testing.values import columns, flat
+
+#: unittest leaves our frames out of tracebacks.
+__unittest = True
 
 Function = Callable[[], object]
 #: How often another thread goes on, from round to round, after those in lockstep.
@@ -80,9 +82,12 @@ def assert_concurrent_safety(
     with Databases("assert_concurrent_safety") as databases:
         check = _Check(functions, databases, seed, timeout, setup, invariant, refused, ignore)
         try:
-            check.run(iterations)
+            problem = check.run(iterations)
         finally:
             check.put_back()
+    if problem:
+        __tracebackhide__ = True
+        raise AssertionError(problem) from check.cause
 
 
 def _functions(
@@ -132,6 +137,10 @@ class _Round:
     interleaving: Interleaving
 
 
+class _WrongAlone(Exception):
+    """What is wrong is wrong without concurrency, too."""
+
+
 class _Check:
     """One call of assert_concurrent_safety."""
 
@@ -158,21 +167,29 @@ class _Check:
         self._invariant = invariant
         self._refused = refused
         self._volatile = Volatile([ignore] if isinstance(ignore, str) else ignore)
-        self._serial: dict[tuple[int, ...], Outcome] = {}
+        self._serial: dict[tuple[int, ...], _Round] = {}
         self._runs = itertools.count()
+        #: What the test's own code raised without concurrency.
+        self.cause: BaseException | None = None
+        #: Of connections, in threads.
+        self._failures: list[Exception] = []
         self._queries = 0
         #: Seconds of the longest step, without what the first run does once.
         self._longest = 0.0
 
-    def run(self, iterations: int) -> None:
-        """Raises AssertionError at the first round that no order explains."""
+    def run(self, iterations: int) -> str:
+        """Of the first round that no order explains: what is wrong; else ""."""
         everybody = tuple(self._kinds)
-        self._in_order(everybody)
-        self._in_order(everybody, again=True)
-        for number, choice in enumerate(itertools.islice(self._choices(), iterations), start=1):
-            seen = self._round(everybody, choice)
-            if problem := self._problem(seen):
-                raise AssertionError(self._message(problem, seen, number, iterations))
+        try:
+            self._check_alone(self._in_order(everybody))
+            self._in_order(everybody, again=True)
+            for number, choice in enumerate(itertools.islice(self._choices(), iterations), start=1):
+                seen = self._round(everybody, choice)
+                if problem := self._problem(seen):
+                    return self._message(problem, seen, number, iterations)
+        except _WrongAlone as error:
+            return str(error)
+        return ""
 
     def put_back(self) -> None:
         self._shared.put_back()
@@ -190,27 +207,35 @@ class _Check:
         for probability in itertools.cycle(_PROBABILITIES):
             yield AtRandom(random.Random(chance.random()), probability)
 
-    def _in_order(self, order: tuple[int, ...], *, again: bool = False) -> Outcome:
+    def _in_order(self, order: tuple[int, ...], *, again: bool = False) -> _Round:
         """What calls of these functions come to one after the other."""
         if order in self._serial and not again:
             return self._serial[order]
         seen = self._round(order, None)
         if seen.stuck:
-            raise AssertionError(
+            raise _WrongAlone(
                 f"the calls do not end, one after the other: {seen.stuck[0]} "
                 f"for {self._timeout:g} s; timeout= allows more"
             )
-        for place, call in enumerate(seen.calls):
-            if call.error is not None and (not place or isinstance(call.error, AssertionError)):
-                raise AssertionError(
-                    f"{self._names[call.function]} fails without concurrency: {_said(call.error)}"
-                ) from call.error
         if broken := self._broken():
-            raise AssertionError(f"the invariant is broken without concurrency: {broken}")
+            raise _WrongAlone(f"the invariant is broken without concurrency: {broken}")
         if order in self._serial:
-            self._volatile.learn(self._serial[order], seen.outcome)
+            self._volatile.learn(self._serial[order].outcome, seen.outcome)
             self._longest = max(self._longest, seen.interleaving.longest)
-        return self._serial.setdefault(order, seen.outcome)
+        return self._serial.setdefault(order, seen)
+
+    def _check_alone(self, seen: _Round) -> None:
+        """The first call must not fail, nor any for an assertion of the test."""
+        for place, call in enumerate(seen.calls):
+            if call.error is None:
+                continue
+            if not isinstance(call.error, Exception):  # pytest.fail(), pytest.skip(), sys.exit()
+                raise call.error
+            if not place or isinstance(call.error, AssertionError):
+                self.cause = call.error
+                raise _WrongAlone(
+                    f"{self._names[call.function]} fails without concurrency: {_said(call.error)}"
+                )
 
     def _round(self, kinds: tuple[int, ...], choice: Choice | None) -> _Round:
         """A thread for each function; one after the other if there is no choice."""
@@ -237,6 +262,8 @@ class _Check:
             interleaving.join(0.5)
         if self._databases.refused:
             raise UsageError(self._databases.refused[0])
+        if self._failures:
+            raise self._failures[0]
         outcome = Outcome()
         done = tuple(calls[lane] for lane in range(len(kinds)) if lane in calls)
         for call in done:
@@ -263,21 +290,28 @@ class _Check:
             self._queries += 1
             interleaving.point(lane, lambda: " ".join(sql.split()), query=True)
 
-        with contextlib.suppress(Abandoned), self._databases.connect(query):
-            ready()
-            if serial:
-                sys.setprofile(self._shared.profile)
-            try:
-                calls[lane] = self._call(kind)
-            finally:
+        try:
+            with self._databases.connect(query):
+                ready()
                 if serial:
-                    sys.setprofile(None)
+                    sys.setprofile(self._shared.profile)
+                try:
+                    calls[lane] = self._call(kind)
+                finally:
+                    if serial:
+                        sys.setprofile(None)
+        except Abandoned:
+            pass
+        except Exception as error:  # of a connection
+            self._failures.append(error)
 
     def _call(self, kind: int) -> _Call:
         try:
             value = called(self._functions[kind])
             record = columns(flat(value))
-        except Exception as error:
+        except Abandoned:
+            raise
+        except BaseException as error:
             error_name = f"{type(error).__module__}.{type(error).__qualname__}"
             return _Call(kind, error, (("raised", error_name.removeprefix("builtins.")),), error)
         return _Call(kind, value, tuple(record.items()))
@@ -297,7 +331,7 @@ class _Check:
 
         alone = Interleaving(1, InOrder([0]), self._timeout, overtake=False, trace_code=False)
         if stuck := alone.run([body]):
-            raise AssertionError(f"{_name(function)} does not end: {stuck[0]}")
+            raise _WrongAlone(f"{_name(function)} does not end: {stuck[0]}")
         if self._databases.refused:
             raise UsageError(self._databases.refused[0])
         if failed:
@@ -314,7 +348,10 @@ class _Check:
     def _problem(self, seen: _Round) -> list[str]:
         """Why this round is wrong, in lines; [] if it is not."""
         if seen.stuck:
-            return [f"deadlock: {len(seen.stuck)} threads wait for each other", *seen.stuck]
+            return [
+                f"a deadlock: {len(seen.stuck)} of them did not go on for {self._timeout:g} s",
+                *seen.stuck,
+            ]
         if broken := self._broken():
             return [f"the invariant is broken: {broken}"]
         counted = [call.function for call in seen.calls if not self._is_refused(call)]
@@ -328,19 +365,19 @@ class _Check:
                 self._in_order(order, again=True)
             if self._explained(seen, orders):
                 return []
-        first = self._in_order(orders[0])
-        raised = [
+        first = self._in_order(orders[0]).outcome
+        raised = dict.fromkeys(
             f"{self._names[call.function]} raised {_said(call.error)}"
             for call in seen.calls
             if call.error is not None and not self._is_refused(call)
-        ]
+        )
         deadlocks = [f"deadlock: {line}" for line in raised if "deadlock" in line.lower()]
-        lines = list(differences(seen.outcome, first, self._volatile))
-        return [*deadlocks, *(line for line in lines if line), *raised]
+        others = [line for line in raised if "deadlock" not in line.lower()]
+        return [*deadlocks, *differences(seen.outcome, first, self._volatile), *others]
 
     def _explained(self, seen: _Round, orders: list[tuple[int, ...]]) -> bool:
         return any(
-            not any(True for _ in differences(seen.outcome, self._in_order(order), self._volatile))
+            not any(differences(seen.outcome, self._in_order(order).outcome, self._volatile))
             for order in orders
         )
 
@@ -358,7 +395,12 @@ class _Check:
         more = len(problem) - _SHOWN_DIFFERENCES
         shown = problem[:_SHOWN_DIFFERENCES] + [f"and {more} more"] * (more > 0)
         what = self._names[0] if len(set(self._kinds)) == 1 else ", ".join(self._names.values())
-        steps = [text for text, _ in itertools.groupby(map(str, seen.interleaving.steps))]
+        steps = [
+            str(list(group)[-1])
+            for _, group in itertools.groupby(
+                seen.interleaving.steps, key=lambda step: (step.lane, step.text.split("  [")[0])
+            )
+        ]
         return "\n".join(
             [
                 f"{what} in {len(self._functions)} threads: {shown[0]}",

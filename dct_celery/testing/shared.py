@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from types import CellType, FrameType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from dct_celery.testing.project import is_project_class, is_project_file
+from dct_celery.testing.project import is_being_imported, is_project_class, is_project_file
 from dct_celery.testing.values import MAPPINGS, SEQUENCES, Flat, Flattener, Path, TooLarge, leaf
 
 #: What modules and classes hold that is not data.
@@ -93,7 +93,7 @@ class SharedState:
                 self._remember(value)
 
     def _add_namespace(self, namespace: dict[str, Any]) -> None:
-        if id(namespace) in self._namespaces:
+        if id(namespace) in self._namespaces or is_being_imported(namespace):
             return
         self._namespaces[id(namespace)] = namespace
         first = dict(namespace)
@@ -118,13 +118,14 @@ class SharedState:
     def _remember_container(self, value: Any) -> None:
         if type(value) in MAPPINGS or isinstance(value, set):
             copy = value.copy()
-            self._undo.append(lambda: (value.clear(), value.update(copy))[0])
+            self._undo.append(functools.partial(_put_back_contents, value, copy, value.update))
         elif type(value) in SEQUENCES:
             items = list(value)
-            self._undo.append(lambda: (value.clear(), value.extend(items))[0])
+            self._undo.append(functools.partial(_put_back_contents, value, items, value.extend))
         elif not isinstance(value, (tuple, frozenset)):
             own = dict(value.__dict__)
-            self._undo.append(lambda: (value.__dict__.clear(), value.__dict__.update(own))[0])
+            contents = value.__dict__
+            self._undo.append(functools.partial(_put_back_contents, contents, own, contents.update))
 
     def _remember_django(self) -> None:
         for container in (*_caches(), _outbox()):
@@ -190,6 +191,24 @@ def flat_value(path: Path, value: Any) -> Flat:
     except TooLarge:
         return {path: leaf(value)}
     return flattener.flat
+
+
+def _put_back_contents(container: Any, first: Any, fill: Callable[[Any], None]) -> None:
+    """Only if it has other contents now: nobody may see it empty in between without need."""
+    if isinstance(container, MAPPINGS):
+        now, then = list(container.items()), list(first.items())
+        same = len(now) == len(then) and all(
+            key is other and value is another
+            for (key, value), (other, another) in zip(now, then, strict=True)
+        )
+    else:
+        now, then = list(container), list(first)
+        same = len(now) == len(then) and all(
+            one is other for one, other in zip(now, then, strict=True)
+        )
+    if not same:
+        container.clear()
+        fill(first)
 
 
 def _put_back_names(namespace: dict[str, Any], first: dict[str, Any]) -> None:

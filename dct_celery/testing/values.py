@@ -31,8 +31,9 @@ _ATOMS = (
     *(Decimal, UUID, Enum, PurePath, datetime.date, datetime.time, datetime.timedelta),
     datetime.tzinfo,
 )
-#: Moments that are nearer to now than this, in seconds, are all the same: they are of this check.
-_NOW = 3600.0
+#: Moments that are nearer to now than so many seconds are all the same: they are of this check.
+_NEAR = 3600.0
+NOW = "<now>"
 #: More is no state that a test looks at; such a value counts by its type.
 _LIMIT = 10_000
 
@@ -42,10 +43,10 @@ def leaf(value: object) -> str:
     match value:
         case bool() | None:
             return repr(value)
-        case int() | float() if abs(value - time.time()) < _NOW:
-            return "<now>"
-        case datetime.datetime() if abs(_seconds(value) - time.time()) < _NOW:
-            return "<now>"
+        case int() | float() if abs(value - time.time()) < _NEAR:
+            return NOW
+        case datetime.datetime() if abs(_seconds(value) - time.time()) < _NEAR:
+            return NOW
         case datetime.time() | datetime.date() | datetime.timedelta() | UUID() | Decimal():
             return str(value)
         case memoryview() | bytearray():

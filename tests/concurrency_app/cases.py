@@ -263,7 +263,9 @@ class Calls(WithAccounts):
                 pass
 
         # Then
-        self.assertIn("deadlock: 2 threads wait", said([row_then_lock, lock_then_row], timeout=0.7))
+        self.assertIn(
+            "a deadlock: 2 of them did not go on", said([row_then_lock, lock_then_row], timeout=0.7)
+        )
         Account.objects.filter(pk=1).update(balance=3)
 
     def test_async_functions_are_called_too(self) -> None:
