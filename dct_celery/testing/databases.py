@@ -25,16 +25,10 @@ from dct_celery.testing.values import leaf
 
 _COMMENTS = re.compile(r"\s*(?:(?:/\*.*?\*/|--[^\n]*\n)\s*)*", re.DOTALL)
 _READS = (
-    "SELECT",
-    "SAVEPOINT",
-    "RELEASE",
-    "ROLLBACK",
-    "SET",
-    "SHOW",
-    "EXPLAIN",
-    "PRAGMA",
-    "DECLARE",
+    *("SELECT", "SAVEPOINT", "RELEASE", "ROLLBACK", "SET", "SHOW", "EXPLAIN", "PRAGMA", "DECLARE"),
+    "FETCH",
 )
+_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table'"
 _WORDS = re.compile(r"[\w$]+")
 
 Row = tuple[Any, ...]
@@ -411,7 +405,7 @@ class Sqlite(Database):
             self._first = self.owner.folder() / f"{self.alias}.sqlite3"
             copy(self.main, self._first)
             with contextlib.closing(sqlite3.connect(self._first)) as raw:
-                self._known = {name for (name,) in raw.execute("SELECT name FROM sqlite_master")}
+                self._known = {name for (name,) in raw.execute(_TABLES)}
             self._copy(self._first)
         point_at(connection, self._file)
 

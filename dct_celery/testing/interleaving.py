@@ -10,7 +10,6 @@ end in the same order.
 
 from __future__ import annotations
 
-import contextvars
 import dis
 import functools
 import linecache
@@ -166,10 +165,9 @@ class Interleaving:
         A body gets a function that it calls when it is ready to start: all start together.
         """
         for number, (lane, body) in enumerate(zip(self._lanes, bodies, strict=True)):
-            context = contextvars.copy_context()
             lane.thread = threading.Thread(
-                target=context.run,
-                args=(self._live, number, body),
+                target=self._live,
+                args=(number, body),
                 name=f"concurrent-{number + 1}",
                 daemon=True,
             )
@@ -280,9 +278,6 @@ class Interleaving:
                     moved = time.monotonic()
                     continue
                 if time.monotonic() - moved > self.timeout:
-                    self._over = True
-                    for lane in self._lanes:
-                        lane.wake.notify()
                     return [
                         n for n, lane in enumerate(self._lanes) if lane.state is not _State.DONE
                     ]
@@ -297,7 +292,10 @@ class Interleaving:
         frame = sys._current_frames().get(thread.ident or 0) if thread else None
         frames = traceback.extract_stack(frame) if frame else []
         own = [entry for entry in frames if is_project_file(entry.filename)]
-        lines = [f"{entry.filename}:{entry.lineno}: {entry.line}" for entry in own or frames]
+        lines = [
+            f"{os.path.relpath(entry.filename)}:{entry.lineno}: {entry.line}"
+            for entry in own or frames
+        ]
         return f"thread {number + 1} waits at " + ", from ".join(reversed(lines[-3:]))
 
     def _trace(self, number: int, frame: FrameType, event: str, _: object) -> Any:

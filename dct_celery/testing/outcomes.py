@@ -141,4 +141,6 @@ def _listed(records: Mapping[frozenset[tuple[str, str]], int]) -> str:
 
 
 def _record(record: frozenset[tuple[str, str]]) -> str:
-    return " ".join(f"{column} {text}".strip() for column, text in sorted(record)) or "nothing"
+    """In one line; a result that is no more than a value has no name."""
+    named = (f"{column}={text}" if column else text for column, text in sorted(record))
+    return " ".join(named) or "nothing"

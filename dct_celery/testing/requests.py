@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import copy
 import inspect
 import random
@@ -113,9 +112,7 @@ def simulate_concurrent_requests(
                 answers[number] = _answer(number, calls[number])
 
         threads = [
-            threading.Thread(
-                target=contextvars.copy_context().run, args=(live, number), daemon=True
-            )
+            threading.Thread(target=live, args=(number,), daemon=True)
             for number in range(num_requests)
         ]
         for thread in threads:

@@ -38,7 +38,7 @@ class SharedState:
         self._undo: list[_Undo] = []
         for function in functions:
             self._add_function(function)
-        self._remember_django()
+        self._django = {name: contents.copy() for name, contents in _of_django().items()}
         #: As it was at first.
         self.first: Flat = self.flat()
 
@@ -53,6 +53,8 @@ class SharedState:
         """As it was when it was first heard of, in the same objects."""
         for undo in self._undo:
             undo()
+        for name, contents in _of_django().items():
+            _put_back_contents(contents, self._django.get(name, type(contents)()))
 
     def flat(self) -> Flat:
         """As it is now."""
@@ -116,20 +118,11 @@ class SharedState:
             return
 
     def _remember_container(self, value: Any) -> None:
-        if type(value) in MAPPINGS or isinstance(value, set):
-            copy = value.copy()
-            self._undo.append(functools.partial(_put_back_contents, value, copy, value.update))
-        elif type(value) in SEQUENCES:
-            items = list(value)
-            self._undo.append(functools.partial(_put_back_contents, value, items, value.extend))
+        if type(value) in MAPPINGS or type(value) in SEQUENCES or isinstance(value, set):
+            self._undo.append(functools.partial(_put_back_contents, value, value.copy()))
         elif not isinstance(value, (tuple, frozenset)):
-            own = dict(value.__dict__)
-            contents = value.__dict__
-            self._undo.append(functools.partial(_put_back_contents, contents, own, contents.update))
-
-    def _remember_django(self) -> None:
-        for container in (*_caches(), _outbox()):
-            self._remember_container(container)
+            parts = value.__dict__
+            self._undo.append(functools.partial(_put_back_contents, parts, parts.copy()))
 
 
 _EMPTY = object()
@@ -193,22 +186,25 @@ def flat_value(path: Path, value: Any) -> Flat:
     return flattener.flat
 
 
-def _put_back_contents(container: Any, first: Any, fill: Callable[[Any], None]) -> None:
+def _put_back_contents(container: Any, first: Any) -> None:
     """Only if it has other contents now: nobody may see it empty in between without need."""
-    if isinstance(container, MAPPINGS):
-        now, then = list(container.items()), list(first.items())
-        same = len(now) == len(then) and all(
-            key is other and value is another
-            for (key, value), (other, another) in zip(now, then, strict=True)
-        )
+    if _same(container, first):
+        return
+    container.clear()
+    if isinstance(container, SEQUENCES):
+        container.extend(first)
     else:
-        now, then = list(container), list(first)
-        same = len(now) == len(then) and all(
-            one is other for one, other in zip(now, then, strict=True)
-        )
-    if not same:
-        container.clear()
-        fill(first)
+        container.update(first)
+
+
+def _same(container: Any, first: Any) -> bool:
+    """Whether both have the same objects in the same order."""
+    if len(container) != len(first):
+        return False
+    pairs = list(zip(list(container), list(first), strict=True))
+    if isinstance(container, MAPPINGS):
+        pairs += zip(list(container.values()), list(first.values()), strict=True)
+    return all(one is other for one, other in pairs)
 
 
 def _put_back_names(namespace: dict[str, Any], first: dict[str, Any]) -> None:
@@ -229,28 +225,27 @@ def _put_back_attributes(kind: type, first: dict[str, Any]) -> None:
             setattr(kind, name, value)
 
 
-def _outbox() -> list[Any]:
+def _of_django() -> dict[tuple[str, str], Any]:
+    """The list of mails, and the dictionaries of local-memory caches: values, and when they end."""
     from django.core import mail
 
-    box: list[Any] = getattr(mail, "outbox", [])
-    return box
-
-
-def _caches() -> Iterator[dict[Any, Any]]:
-    """The dictionaries of local-memory caches: values, and when they expire."""
+    found: dict[tuple[str, str], Any] = {("outbox", ""): getattr(mail, "outbox", [])}
     locmem = sys.modules.get("django.core.cache.backends.locmem")
-    for name in ("_caches", "_expire_info"):
-        yield from getattr(locmem, name, {}).values()
+    for kind in ("_caches", "_expire_info"):
+        for cache, contents in list(getattr(locmem, kind, {}).items()):
+            found[kind, cache] = contents
+    return found
 
 
 def _flat_django() -> Flat:
-    found: Flat = {("mail.outbox", "<length>"): f"{len(_outbox())} mails"}
-    locmem: Any = sys.modules.get("django.core.cache.backends.locmem")
-    for cache, contents in list(getattr(locmem, "_caches", {}).items()):
-        for key, pickled in list(contents.items()):
-            found |= flat_value(
-                ("cache", f"[{cache!r}]" * bool(cache), f"[{key!r}]"), _value(pickled)
-            )
+    found: Flat = {}
+    for (kind, cache), contents in _of_django().items():
+        if kind == "outbox":
+            found["mail.outbox", "<length>"] = f"{len(contents)} mails"
+        elif kind == "_caches":
+            place = ("cache", f"[{cache!r}]") if cache else ("cache",)
+            for key, pickled in list(contents.items()):
+                found |= flat_value((*place, f"[{key!r}]"), _value(pickled))
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import time
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
@@ -43,9 +44,9 @@ def leaf(value: object) -> str:
     match value:
         case bool() | None:
             return repr(value)
-        case int() | float() if abs(value - time.time()) < _NEAR:
+        case int() | float() if abs(value) < 1e11 and abs(value - time.time()) < _NEAR:
             return NOW
-        case datetime.datetime() if abs(_seconds(value) - time.time()) < _NEAR:
+        case datetime.datetime() if _is_near(value):
             return NOW
         case datetime.time() | datetime.date() | datetime.timedelta() | UUID() | Decimal():
             return str(value)
@@ -56,12 +57,15 @@ def leaf(value: object) -> str:
     return f"<{type(value).__module__}.{type(value).__qualname__}>"
 
 
-def _seconds(moment: datetime.datetime) -> float:
-    """Since the epoch; one without zone is in UTC or in local time, whichever is nearer to now."""
-    if moment.tzinfo is not None:
-        return moment.timestamp()
-    readings = (moment.replace(tzinfo=datetime.UTC).timestamp(), moment.timestamp())
-    return min(readings, key=lambda reading: abs(reading - time.time()))
+def _is_near(moment: datetime.datetime) -> bool:
+    """A moment without zone may be in UTC or in local time."""
+    if abs(moment.year - time.gmtime().tm_year) > 1:
+        return False
+    readings = [moment] if moment.tzinfo else [moment, moment.replace(tzinfo=datetime.UTC)]
+    return any(abs(reading.timestamp() - time.time()) < _NEAR for reading in readings)
+
+
+_KEYS = re.compile(r"\['(\w+)'\]")
 
 
 class TooLarge(Exception):
@@ -94,7 +98,7 @@ class Flattener:
         kind = type(value)
         if kind in MAPPINGS:
             self._members(path, value, {f"[{key!r}]": part for key, part in list(value.items())})
-        elif kind in SEQUENCES or (isinstance(value, tuple) and kind is not range):
+        elif kind in SEQUENCES or isinstance(value, tuple):
             self._members(path, value, {f"[{n}]": part for n, part in enumerate(list(value))})
         elif kind in _SETS:
             self._visit(value)
@@ -151,7 +155,9 @@ def _stored(instance: Any, field: Any) -> Any:
 
 
 def _response(response: Any) -> dict[str, Any]:
-    parts = {"status_code": response.status_code, "Location": response.get("Location", "")}
+    parts = {"status_code": response.status_code}
+    if "Location" in response:
+        parts["Location"] = response["Location"]
     content = b"" if getattr(response, "streaming", False) else response.content
     if "json" in response.get("Content-Type", ""):
         try:
@@ -167,8 +173,14 @@ def name(path: Path) -> str:
 
 
 def columns(value: Flat) -> dict[str, str]:
-    """A flat value with names instead of paths."""
+    """A result with names instead of paths: `json.items[0].id`. An empty part is named, too."""
+    filled = {
+        path[:length]
+        for path in value
+        for length in range(len(path) - (path[-1:] == ("<length>",)))
+    }
     return {
-        name(path) + (" (length)" * (path[-1:] == ("<length>",))): text
+        _KEYS.sub(r".\1", name(path)).lstrip("."): text
         for path, text in value.items()
+        if path[-1:] != ("<length>",) or path[:-1] not in filled
     }

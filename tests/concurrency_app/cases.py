@@ -446,10 +446,9 @@ class RestFramework(APITransactionTestCase):
         return lambda: self.client.post(path, {"seat": 7})
 
     def test_a_viewset_that_checks_and_then_acts_is_found(self) -> None:
-        # Then
-        self.assertIn(
-            "4 new rows of concurrency_app_booking; one after the other 1",
+        self.assertRegex(
             said(self.post("/api/bookings/")),
+            "[2-4] new rows of concurrency_app_booking; one after the other 1",
         )
         self.assertEqual(said(self.post("/api/sound-bookings/")), "")
 

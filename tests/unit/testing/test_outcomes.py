@@ -55,7 +55,7 @@ def test_keys_and_tokens_that_differ_by_chance_are_left_out() -> None:
     assert said(outcome(*BEFORE.rows, (9, 1, "z")), serial) != []
     assert said(outcome(*BEFORE.rows, (9, 1, "z")), serial, again) == []
     assert said(outcome(*BEFORE.rows, (9, 2, "z")), serial, again) == [
-        "new rows of shop: n 2; one after the other n 1 instead"
+        "new rows of shop: n=2; one after the other n=1 instead"
     ]
 
 

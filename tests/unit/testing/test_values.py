@@ -36,7 +36,7 @@ def response(content: str, status: int = 200) -> HttpResponse:
         ({1, 2}, {1, 3}),
         (Decimal("1.0"), Decimal("1.00")),
         (Mine(n=1), Mine(n=2)),
-        ([], ()),
+        ({"a": []}, {"a": {}}),
         (response("a"), response("b")),
         (response("a"), response("a", status=201)),
         (None, False),
@@ -78,9 +78,12 @@ def test_the_parts_of_a_json_response_have_names() -> None:
     # When
     named = columns(flat(answer))
     # Then
-    assert named["['json']['total']"] == "3"
-    assert named["['json']['items'][0]['id']"] == "7"
-    assert named["['status_code']"] == "200"
+    assert named == {"status_code": "200", "json.total": "3", "json.items[0].id": "7"}
+
+
+def test_an_empty_part_of_a_result_has_a_name() -> None:
+    assert columns(flat({"items": []})) == {"items": "list of 0"}
+    assert columns(flat([])) == {"": "list of 0"}
 
 
 def test_a_value_that_holds_itself_ends() -> None:
