@@ -1,7 +1,7 @@
 """One run of several threads, of which one at a time goes on: who, a seeded choice says.
 
-A thread may be exchanged for another one at its *points*: before each query and, in the project's
-code, at each line, before each call and before each store into something that may be shared. A
+A thread may be exchanged for another one at its *points*: before each query, and in the project's
+code (points.py). A
 thread that comes to no point for a while is taken to wait (for a lock of the database or of Python,
 for a time); the others go on without it, and it joins them again at its next point. So nothing
 about locks has to be known here, and what one seed does is the same again as far as the waits
@@ -10,9 +10,6 @@ end in the same order.
 
 from __future__ import annotations
 
-import dis
-import functools
-import linecache
 import os
 import random
 import sys
@@ -20,12 +17,12 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from types import CodeType, FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
+from dct_celery.testing.points import Points, Started, points
 from dct_celery.testing.project import is_project_file
 
 #: Seconds without a point after which a thread is taken to wait, at least and at most; between
@@ -143,7 +140,9 @@ class Interleaving:
     #: Whether a thread that seems to wait is overtaken; else each runs to its end.
     overtake: bool = True
     #: Whether lines, calls and stores of the project's code are points; queries always are.
-    trace_code: bool = True
+    code_points: bool = True
+    #: Called with the frame of each function of the project that is about to run.
+    started: Started | None = None
     steps: deque[Step] = field(default_factory=lambda: deque(maxlen=_KEPT_STEPS))
 
     def __post_init__(self) -> None:
@@ -164,21 +163,23 @@ class Interleaving:
 
         A body gets a function that it calls when it is ready to start: all start together.
         """
-        for number, (lane, body) in enumerate(zip(self._lanes, bodies, strict=True)):
-            lane.thread = threading.Thread(
-                target=self._live,
-                args=(number, body),
-                name=f"concurrent-{number + 1}",
-                daemon=True,
-            )
-            lane.thread.start()
-        try:
-            stuck = self._watch()
-        finally:
-            with self._lock:
-                self._over = True
-                for lane in self._lanes:
-                    lane.wake.notify()
+        at = self._at_code if self.code_points else None
+        with points(at, self.started) as in_code:
+            for number, (lane, body) in enumerate(zip(self._lanes, bodies, strict=True)):
+                lane.thread = threading.Thread(
+                    target=self._live,
+                    args=(number, body, in_code),
+                    name=f"concurrent-{number + 1}",
+                    daemon=True,
+                )
+                lane.thread.start()
+            try:
+                stuck = self._watch()
+            finally:
+                with self._lock:
+                    self._over = True
+                    for lane in self._lanes:
+                        lane.wake.notify()
         stacks = [self._stack(number) for number in stuck]
         for number, lane in enumerate(self._lanes):
             if number not in stuck and lane.thread is not None:
@@ -212,21 +213,27 @@ class Interleaving:
                     self._await(lane)
             self.steps.append(Step(number, text()))
 
-    def _live(self, number: int, body: Callable[[Callable[[], None]], None]) -> None:
+    def _at_code(self, number: int, text: Callable[[], str]) -> None:
+        lane = self._lanes[number]
+        lane.points += 1
+        if lane.points <= _MOST_POINTS:
+            self.point(number, text, query=False)
+
+    def _live(
+        self, number: int, body: Callable[[Callable[[], None]], None], in_code: Points
+    ) -> None:
         lane = self._lanes[number]
 
         def ready() -> None:
             with self._lock:
                 self._waiting_to_start -= 1
                 self._come_back(number)
-            if self.trace_code:
-                sys.settrace(functools.partial(self._trace, number))
+            in_code.begin(number)
 
         try:
             body(ready)
         finally:
-            if self.trace_code:
-                sys.settrace(None)
+            in_code.end()
             with self._lock:
                 self._progress += 1
                 self._waiting_to_start -= lane.state is _State.NEW
@@ -297,45 +304,3 @@ class Interleaving:
             for entry in own or frames
         ]
         return f"thread {number + 1} waits at " + ", from ".join(reversed(lines[-3:]))
-
-    def _trace(self, number: int, frame: FrameType, event: str, _: object) -> Any:
-        if event != "call" or not is_project_file(frame.f_code.co_filename):
-            return None
-        offsets = _offsets(frame.f_code)
-        lane = self._lanes[number]
-
-        def local(frame: FrameType, event: str, _: object) -> Any:
-            if event == "line" or (event == "opcode" and frame.f_lasti in offsets):
-                lane.points += 1
-                if lane.points > _MOST_POINTS:
-                    sys.settrace(None)
-                    return None
-                kind = "" if event == "line" else offsets[frame.f_lasti]
-                self.point(number, functools.partial(_place, frame, kind), query=False)
-            return local
-
-        frame.f_trace = local  # Python 3.13 wants it before the other one
-        frame.f_trace_opcodes = bool(offsets)
-        return local
-
-
-def _place(frame: FrameType, kind: str) -> str:
-    filename, line = frame.f_code.co_filename, frame.f_lineno
-    source = linecache.getline(filename, line).strip()
-    return f"{os.path.relpath(filename)}:{line}: {source}" + f"  [{kind}]" * bool(kind)
-
-
-_KINDS = {
-    **dict.fromkeys(("STORE_GLOBAL", "STORE_NAME", "STORE_DEREF", "STORE_ATTR"), "store"),
-    **dict.fromkeys(("STORE_SUBSCR", "STORE_SLICE"), "store"),
-    **dict.fromkeys(("DELETE_GLOBAL", "DELETE_DEREF", "DELETE_ATTR", "DELETE_SUBSCR"), "delete"),
-    **dict.fromkeys(("CALL", "CALL_KW", "CALL_FUNCTION_EX"), "call"),
-    **dict.fromkeys(("BEFORE_WITH", "BEFORE_ASYNC_WITH"), "enter"),
-}
-
-
-@functools.cache
-def _offsets(code: CodeType) -> Mapping[int, str]:
-    """Where something is about to be stored that others may see, or to be called; with its kind."""
-    instructions = dis.get_instructions(code)
-    return {one.offset: _KINDS[one.opname] for one in instructions if one.opname in _KINDS}

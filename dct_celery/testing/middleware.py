@@ -236,13 +236,20 @@ def _globals() -> _State:
 
 
 def _settings() -> _State:
+    """What was set, by whom ever, or is a default; asking for a deprecated one would warn."""
     from django.conf import settings
 
-    found: Flat = {}
-    for setting in dir(settings):
-        if setting.isupper():
-            found |= flat_value(("settings", f".{setting}"), getattr(settings, setting))
-    return {"settings": found}
+    found: dict[str, Any] = {}
+    holder: Any = settings._wrapped
+    while holder is not None:
+        for setting, value in list(vars(holder).items()):
+            if setting.isupper():
+                found.setdefault(setting, value)
+        holder = vars(holder).get("default_settings")
+    state: Flat = {}
+    for setting, value in found.items():
+        state |= flat_value(("settings", f".{setting}"), value)
+    return {"settings": state}
 
 
 def _changes(before: _State, after: _State) -> list[str]:

@@ -7,7 +7,6 @@ import itertools
 import math
 import random
 import secrets
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -250,10 +249,11 @@ class _Check:
             self._timeout,
             expected=self._longest,
             overtake=choice is not None,
-            trace_code=choice is not None,
+            code_points=choice is not None,
+            started=self._shared.started if choice is None else None,
         )
         bodies = [
-            functools.partial(self._body, interleaving, lane, kind, calls, choice is None)
+            functools.partial(self._body, interleaving, lane, kind, calls)
             for lane, kind in enumerate(kinds)
         ]
         stuck = interleaving.run(bodies)
@@ -281,7 +281,6 @@ class _Check:
         lane: int,
         kind: int,
         calls: dict[int, _Call],
-        serial: bool,
         ready: Callable[[], None],
     ) -> None:
         """In a thread."""
@@ -293,13 +292,7 @@ class _Check:
         try:
             with self._databases.connect(query):
                 ready()
-                if serial:
-                    sys.setprofile(self._shared.profile)
-                try:
-                    calls[lane] = self._call(kind)
-                finally:
-                    if serial:
-                        sys.setprofile(None)
+                calls[lane] = self._call(kind)
         except Abandoned:
             pass
         except Exception as error:  # of a connection
@@ -329,7 +322,7 @@ class _Check:
             except BaseException as error:
                 failed.append(error)
 
-        alone = Interleaving(1, InOrder([0]), self._timeout, overtake=False, trace_code=False)
+        alone = Interleaving(1, InOrder([0]), self._timeout, overtake=False, code_points=False)
         if stuck := alone.run([body]):
             raise _WrongAlone(f"{_name(function)} does not end: {stuck[0]}")
         if self._databases.refused:

@@ -28,7 +28,7 @@ _Undo = Callable[[], None]
 class SharedState:
     """Remembers each piece of shared state when it first hears of it, and can put it back.
 
-    What is heard of: what `functions` close over, and the modules of code that `profile` sees.
+    What is heard of: what `functions` close over, and the modules of functions that are `started`.
     """
 
     def __init__(self, functions: Iterator[Callable[..., object]]) -> None:
@@ -42,10 +42,8 @@ class SharedState:
         #: As it was at first.
         self.first: Flat = self.flat()
 
-    def profile(self, frame: FrameType, event: str, _: object) -> None:
-        """For sys.setprofile: each module whose code is about to run is remembered before."""
-        if event != "call" or not is_project_file(frame.f_code.co_filename):
-            return
+    def started(self, frame: FrameType) -> None:
+        """A function of the project is about to run: its module is remembered before."""
         if frame.f_code.co_name != "<module>":
             self._add_namespace(frame.f_globals)
 

@@ -473,7 +473,9 @@ class RestFramework(APITransactionTestCase):
             ]
 
         # Then
-        self.assertIn("results of", said(asked("/who-am-i/"), ignore=["*.ForgetfulAuthentication.name"]))
+        self.assertIn(
+            "results of", said(asked("/who-am-i/"), ignore=["*.ForgetfulAuthentication.name"])
+        )
         self.assertEqual(said(asked("/who-am-i-sound/")), "")
 
     def test_apiclient_is_simulated_with_its_credentials(self) -> None:

@@ -11,7 +11,7 @@ from dct_celery.testing.interleaving import AtRandom, Choice, InOrder, Interleav
 
 def steps(choice: Choice, *counts: int, seed: int = 0) -> list[int]:
     """The threads in the order of their points, each with so many."""
-    interleaving = Interleaving(len(counts), choice, timeout=10, trace_code=False)
+    interleaving = Interleaving(len(counts), choice, timeout=10, code_points=False)
 
     def body(lane: int) -> Callable[[Callable[[], None]], None]:
         def run(ready: Callable[[], None]) -> None:
@@ -66,7 +66,7 @@ def test_a_thread_that_waits_is_overtaken_and_comes_back() -> None:
 
         return run
 
-    interleaving = Interleaving(3, Lockstep(0, queries_only=True), timeout=10, trace_code=False)
+    interleaving = Interleaving(3, Lockstep(0, queries_only=True), timeout=10, code_points=False)
     # When
     stuck = interleaving.run([body(lane) for lane in range(3)])
     # Then
@@ -88,7 +88,7 @@ def test_threads_that_wait_for_each_other_are_given_up_with_their_places() -> No
 
         return run
 
-    interleaving = Interleaving(2, Lockstep(0, queries_only=True), timeout=0.1, trace_code=False)
+    interleaving = Interleaving(2, Lockstep(0, queries_only=True), timeout=0.1, code_points=False)
     # When
     stuck = interleaving.run([body(0, left, right), body(1, right, left)])
     # Then
@@ -109,7 +109,7 @@ def test_a_thread_that_fails_before_it_is_ready_holds_nobody_up() -> None:
         done.append(1)
 
     # When
-    stuck = Interleaving(2, InOrder([0, 1]), timeout=10, trace_code=False).run([fails, body])
+    stuck = Interleaving(2, InOrder([0, 1]), timeout=10, code_points=False).run([fails, body])
     # Then
     assert stuck == []
     assert done == [1]
