@@ -10,5 +10,7 @@ if __name__ == "__main__":
     environment.configure(environment.inherited())
     from django.test.runner import DiscoverRunner
 
-    runner = DiscoverRunner(verbosity=2, test_name_patterns=[f"*{word}*" for word in sys.argv[1:]] or None)
+    runner = DiscoverRunner(
+        verbosity=2, test_name_patterns=[f"*{word}*" for word in sys.argv[1:]] or None
+    )
     sys.exit(bool(runner.run_tests(["tests.concurrency_app.cases"])))

@@ -326,6 +326,10 @@ class Views(WithAccounts):
     def test_an_async_view_is_called_too(self) -> None:
         self.assertIn("account[1].balance", said(lambda: AsyncClient().post("/deposit-async/")))
 
+    def test_what_a_view_raises_is_raised_in_its_own_thread(self) -> None:
+        # Given a client that is shared, and a view that raises for all calls but one
+        self.assertEqual(said(lambda: self.client.post("/book-or-fail/")), "")
+
     def test_a_global_of_a_view_is_seen(self) -> None:
         self.assertIn("views.visits is", said(lambda: self.client.get("/visit/")))
 

@@ -15,7 +15,15 @@ urlpatterns = [
     *(
         path(f"{name.replace('_', '-')}/", getattr(views, name))
         for name in (
-            *("deposit", "deposit_sound", "deposit_async", "add_to_cart", "look_at_cart", "visit"),
+            *(
+                "deposit",
+                "deposit_sound",
+                "deposit_async",
+                "book_or_fail",
+                "add_to_cart",
+                "look_at_cart",
+                "visit",
+            ),
             *("change_settings", "slow", "fail", "plain", "plain_async"),
             *("who_am_i", "who_am_i_sound"),
         )

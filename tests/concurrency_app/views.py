@@ -35,6 +35,13 @@ async def deposit_async(request: HttpRequest) -> HttpResponse:
     return JsonResponse({"balance": await sync_to_async(faults.deposit_read_and_written)()})
 
 
+def book_or_fail(request: HttpRequest) -> HttpResponse:
+    with faults.one_at_a_time():
+        if not faults.book_if_free():
+            raise LookupError("the seat is booked")
+    return HttpResponse("booked")
+
+
 def add_to_cart(request: HttpRequest) -> HttpResponse:
     request.session["cart"] = [*request.session.get("cart", []), request.GET["item"]]
     together.wait(10)
