@@ -27,7 +27,7 @@ from dct_celery.testing.project import is_project_file
 
 #: Seconds without a point after which a thread is taken to wait, at least and at most; between
 #: them, so many times what the longest step took one after the other: lines are traced now.
-_PATIENCE = (0.01, 0.1)
+_PATIENCE = (0.005, 0.1)
 _SLOWER = 2.0
 #: Points in code that a thread gets; a loop must not take hours.
 _MOST_POINTS = 20_000
@@ -105,6 +105,30 @@ class AtRandom:
         return self._chance.choice(ready)
 
 
+class Once:
+    """The first of `order` is stopped at one of its points, until the others have ended."""
+
+    def __init__(self, order: Sequence[int], point: int, *, queries_only: bool) -> None:
+        self._order = [*order[1:], order[0]]
+        self._victim = order[0]
+        self._left = point
+        self._queries_only = queries_only
+        self._started = False
+
+    def start(self, ready: Sequence[int]) -> int:
+        if not self._started and self._victim in ready:
+            self._started = True
+            return self._victim
+        return next(lane for lane in self._order if lane in ready)
+
+    def at(self, lane: int, ready: Sequence[int], *, query: bool) -> int:
+        if lane == self._victim and (query or not self._queries_only):
+            self._left -= 1
+            if self._left == 0 and ready:
+                return self.start(ready)
+        return lane
+
+
 class Abandoned(BaseException):
     """Ends a thread of a run that was given up, at its next point."""
 
@@ -156,6 +180,8 @@ class Interleaving:
         self._moved = time.monotonic()
         #: Seconds of the longest step so far.
         self.longest = 0.0
+        #: Points of all threads, and those before queries.
+        self.points = self.queries = 0
         self._patience = min(max(_PATIENCE[0], _SLOWER * self.expected), _PATIENCE[1])
 
     def run(self, bodies: Sequence[Callable[[Callable[[], None]], None]]) -> list[str]:
@@ -200,6 +226,8 @@ class Interleaving:
             return
         with self._lock:
             self._progress += 1
+            self.points += 1
+            self.queries += query
             now = time.monotonic()
             self.longest = max(self.longest, now - self._moved)
             self._moved = now

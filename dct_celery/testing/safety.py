@@ -22,6 +22,7 @@ from dct_celery.testing.interleaving import (
     InOrder,
     Interleaving,
     Lockstep,
+    Once,
 )
 from dct_celery.testing.outcomes import Outcome, Volatile, differences
 from dct_celery.testing.shared import SharedState
@@ -33,6 +34,8 @@ __unittest = True
 Function = Callable[[], object]
 #: How often another thread goes on, from round to round, after those in lockstep.
 _PROBABILITIES = (0.5, 0.2, 0.8, 0.05)
+#: Rounds without queries take milliseconds.
+_MORE_WITHOUT_QUERIES = 5
 #: How often the orders are run once more before a round is said to be wrong.
 _RUNS_IN_DOUBT = 2
 #: Of six different functions.
@@ -64,7 +67,8 @@ def assert_concurrent_safety(
     test_func: called without arguments, in every thread; or up to six different functions, which
         the threads take in turn. May be `async`.
     max_workers: threads; by default 4, or as many as there are functions.
-    iterations: rounds; in each one every thread calls its function once, from the same start.
+    iterations: rounds; in each one every thread calls its function once, from the same start. Of
+        functions that make no queries there are five times as many.
     seed: says who goes on when; by default another one each time, and it is in the message.
     timeout: seconds in which no thread goes on, until they are said to wait for each other.
     setup: called before each round, for state that is not put back by itself (files, services).
@@ -172,7 +176,8 @@ class _Check:
         self.cause: BaseException | None = None
         #: Of connections, in threads.
         self._failures: list[Exception] = []
-        self._queries = 0
+        #: Points of the last round, and those before queries.
+        self._points = self._queries = 0
         #: Seconds of the longest step, without what the first run does once.
         self._longest = 0.0
 
@@ -182,10 +187,11 @@ class _Check:
         try:
             self._check_alone(self._in_order(everybody))
             self._in_order(everybody, again=True)
-            for number, choice in enumerate(itertools.islice(self._choices(), iterations), start=1):
+            rounds = iterations * (1 if self._queries else _MORE_WITHOUT_QUERIES)
+            for number, choice in enumerate(itertools.islice(self._choices(), rounds), start=1):
                 seen = self._round(everybody, choice)
                 if problem := self._problem(seen):
-                    return self._message(problem, seen, number, iterations)
+                    return self._message(problem, seen, number, rounds)
         except _WrongAlone as error:
             return str(error)
         return ""
@@ -197,13 +203,19 @@ class _Check:
     # -- runs ----------------------------------------------------------------------------------
 
     def _choices(self) -> Iterator[Choice]:
-        """Of the rounds. The first ones find what is found by all reading before any writes."""
+        """Of the rounds. The first ones find what is found by all reading before any writes; then
+        each second one stops one thread at one point, the others change threads often or seldom.
+        """
         chance = random.Random(self._seed)
-        count = len(self._functions)
+        threads = range(len(self._functions))
         if self._queries:
-            yield Lockstep(chance.randrange(count), queries_only=True)
-        yield Lockstep(chance.randrange(count), queries_only=False)
+            yield Lockstep(chance.choice(threads), queries_only=True)
+        yield Lockstep(chance.choice(threads), queries_only=False)
         for probability in itertools.cycle(_PROBABILITIES):
+            queries_only = bool(self._queries) and chance.random() < 0.5
+            most = (self._queries if queries_only else self._points) // len(threads)
+            order = chance.sample(threads, len(threads))
+            yield Once(order, chance.randint(1, max(1, most)), queries_only=queries_only)
             yield AtRandom(random.Random(chance.random()), probability)
 
     def _in_order(self, order: tuple[int, ...], *, again: bool = False) -> _Round:
@@ -257,6 +269,7 @@ class _Check:
             for lane, kind in enumerate(kinds)
         ]
         stuck = interleaving.run(bodies)
+        self._points, self._queries = interleaving.points, interleaving.queries
         if stuck:
             self._databases.kill()
             interleaving.join(0.5)
@@ -286,7 +299,6 @@ class _Check:
         """In a thread."""
 
         def query(sql: str) -> None:
-            self._queries += 1
             interleaving.point(lane, lambda: " ".join(sql.split()), query=True)
 
         try:

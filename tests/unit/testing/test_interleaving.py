@@ -6,7 +6,7 @@ import random
 import threading
 from collections.abc import Callable
 
-from dct_celery.testing.interleaving import AtRandom, Choice, InOrder, Interleaving, Lockstep
+from dct_celery.testing.interleaving import AtRandom, Choice, InOrder, Interleaving, Lockstep, Once
 
 
 def steps(choice: Choice, *counts: int, seed: int = 0) -> list[int]:
@@ -42,6 +42,10 @@ def test_a_seed_says_who_goes_on() -> None:
     # Then
     assert orders[0] == orders[1]
     assert len(set(orders)) == 3
+
+
+def test_one_thread_is_stopped_once_until_the_others_have_ended() -> None:
+    assert steps(Once([1, 0, 2], 2, queries_only=True), 2, 3, 1) == [1, 0, 0, 2, 1, 1]
 
 
 def test_lockstep_at_queries_ignores_lines() -> None:
