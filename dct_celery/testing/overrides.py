@@ -122,12 +122,16 @@ def _check(key: str, value: Any, origin: str = "") -> None:
         near = difflib.get_close_matches(key, _DEFAULTS, n=1)
         known = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_DEFAULTS)}"
         raise UsageError(f"no test override is called {key!r}: {known}")
-    if problem := _problem(key, value):
+    if problem := problem_of(key, value):
         raise UsageError(f"{origin or f'test override {key!r}'} is {value!r}: {problem}")
 
 
-def _problem(key: str, value: Any) -> str:
-    if key == "delay_range":
+def problem_of(key: str, value: Any) -> str:
+    """What is wrong with a value of this key, as advice; "" if nothing is."""
+    if key == "enabled":
+        if not isinstance(value, bool):
+            return "give True or False"
+    elif key == "delay_range":
         fits = isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_number, value))
         if not fits or not 0 <= value[0] <= value[1]:
             return "give (min, max) in seconds, 0 <= min <= max"

@@ -17,6 +17,7 @@ from typing import Any
 from dct_celery.errors import UsageError
 from dct_celery.testing.calls import called
 from dct_celery.testing.databases import Databases
+from dct_celery.testing.overrides import problem_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,8 @@ def simulate_concurrent_requests(
         raise UsageError(
             f"simulate_concurrent_requests: num_requests={num_requests}: give at least 1"
         )
+    if problem := problem_of("delay_range", delay_range):
+        raise UsageError(f"simulate_concurrent_requests: delay_range={delay_range!r}: {problem}")
     calls = _calls(request_func, num_requests, client)
     chance = random.Random(secrets.randbelow(2**31) if seed is None else seed)
     delays = [chance.uniform(*delay_range) for _ in calls]

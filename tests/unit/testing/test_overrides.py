@@ -66,6 +66,7 @@ def test_the_context_ends_also_when_its_test_fails() -> None:
     [
         ("probabilty", 0.5, "no test override is called 'probabilty': did you mean 'probability'?"),
         ("workers", 4, "there are enabled, delay_range, probability"),
+        ("enabled", "false", "give True or False"),
         ("probability", 1.5, "is 1.5: give a number from 0 to 1"),
         ("probability", float("nan"), "give a number from 0 to 1"),
         ("probability", True, "give a number from 0 to 1"),
