@@ -10,7 +10,6 @@ import pytest
 from dct_celery.errors import UsageError
 from dct_celery.testing import simulate_concurrent_requests
 
-
 NOTHING: dict[str, int] = {}
 
 
