@@ -110,6 +110,10 @@ def test_rooms_of_the_users_process_need_nothing_but_the_standard_library_and_dj
     )
 
 
+def test_the_tools_for_users_tests_need_django_alone() -> None:
+    assert third_party(loaded_by("dct_celery.testing")) <= {"django", "asgiref", "sqlparse"}
+
+
 def test_only_its_backend_and_its_plugin_load_pytest() -> None:
     # Given
     rooms = ("core", "wire", "protocol", "worker", "dispatcher", "reports", "bootstrap", "testproc")

@@ -1,0 +1,1 @@
+"""A Django app with planted faults of concurrency, each with a sound twin."""
