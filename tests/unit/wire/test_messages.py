@@ -61,6 +61,8 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         return st.one_of([values(one) for one in arguments])
     if origin is typing.Literal:
         return st.sampled_from(arguments)
+    if origin is tuple and arguments[1:] != (...,):
+        return st.tuples(*map(values, arguments))
     if origin is tuple:
         return st.lists(values(arguments[0]), max_size=3).map(tuple)
     if origin is list:
