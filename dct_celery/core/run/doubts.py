@@ -19,7 +19,7 @@ import hashlib
 import math
 import re
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -55,6 +55,9 @@ DEAREST, CHEAP = 2.0, 5.0
 MOST_AHEAD = 32
 #: How often a probe may be lost.
 MOST_LOSSES = 3
+#: So many classes whose failures look the same are searched each for itself: two of them may fail
+#: for different reasons. Of more, one is taken to stand for the others.
+SEARCHED_APART = 3
 #: What no rerun can clear up: a hang costs its whole limit, and crashes have rules of their own.
 _FINAL = frozenset({"dct.TimedOut", "dct.ProcessDied"})
 #: Addresses, numbers and other parts that differ between failures that are the same.
@@ -102,6 +105,8 @@ class Doubt:
     tried: dict[Try, Results] = field(default_factory=dict)
     item: Item = -1
     signature: str = ""
+    #: There are enough failures that look the same to take it for one more of them.
+    alike: bool = False
     search: order.Search | None = None
     ask: Ask | None = None
     #: What is being tried.
@@ -166,6 +171,8 @@ class Doubts:
     _probes: dict[str, Probe] = field(default_factory=dict)
     #: Signature -> what was found out for the first failure that has it.
     _settled: dict[str, Finding] = field(default_factory=dict)
+    #: Signature -> atoms with failures that have it.
+    _same: defaultdict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
     #: Position -> measured seconds.
     _seconds: dict[int, float] = field(default_factory=dict)
     _names: dict[str, int] = field(default_factory=dict)
@@ -251,7 +258,10 @@ class Doubts:
             earlier = tuple(one for one in here if one < atom)
             before = None if past is None else tuple(sorted({*past, *earlier}))
             # The process had the past of the sequential run, or one that is known to stand for it.
-            if (before is not None and len(before) == atom) or chunk.preamble:
+            # Clones of a flushed template have no past: what had been flushed may have left more
+            # there, or less (available_apps), than a flush.
+            whole = before is not None and len(before) == atom and not chunk.flushed
+            if whole or chunk.preamble:
                 final += self._release(items)
                 continue
             if atom in self.fatal:
@@ -332,6 +342,9 @@ class Doubts:
         doubt.item = min(doubt.items, key=lambda item: (isinstance(item, int), str(item)))
         doubt.signature = _signature(doubt.items[doubt.item])
         doubt.search, doubt.ask, doubt.ahead = None, None, None
+        same = self._same[doubt.signature]
+        doubt.alike = bool(doubt.signature) and len(same - {doubt.atom}) >= SEARCHED_APART
+        same.add(doubt.atom)
 
     def _wake(self) -> list[AnyVerdict]:
         """Goes on with doubts that wait for the search of another one, as far as that has ended."""
@@ -363,7 +376,9 @@ class Doubts:
                 if self._waits(doubt):
                     return None
                 known = self._settled.get(doubt.signature) if doubt.signature else None
-                if known is not None and known.kind in (None, OrderKind.UNPROVEN):
+                if known is not None and known.kind is OrderKind.UNPROVEN:
+                    return known
+                if known is not None and known.kind is None and doubt.alike:
                     return known
                 doubt.search = self._begin(doubt)
                 doubt.ask = next(doubt.search)
@@ -390,7 +405,7 @@ class Doubts:
 
     def _waits(self, doubt: Doubt) -> bool:
         """Another failure that looks the same is searched first."""
-        return bool(doubt.signature) and any(
+        return doubt.alike and any(
             other is not doubt and other.search is not None and other.signature == doubt.signature
             for other in self._doubts
         )

@@ -14,11 +14,13 @@ import pytest
 from dct_celery.core.model import (
     BAD_OUTCOMES,
     Chunk,
+    Failure,
     Need,
     OrderKind,
     OrderNote,
     Outcome,
     Phase,
+    Verdict,
 )
 from dct_celery.core.plan.planner import Planner, atoms
 from dct_celery.core.plan.timings import Estimates
@@ -133,6 +135,20 @@ def test_the_one_slot_of_a_run_has_the_past_of_the_sequential_run() -> None:
     assert fleet.machine.verdicts[9].order is None
 
 
+@pytest.mark.parametrize(("flushed", "final"), [((), True), (("default",), False)])
+def test_a_flushed_clone_is_not_what_the_sequential_run_has_left(
+    flushed: tuple[str, ...], final: bool
+) -> None:
+    # Given a class that has failed behind all of its predecessors, on such a clone
+    manifest = make_manifest(*(group(f"a.C{n}", Phase.TRANSACTIONAL, count=1) for n in range(3)))
+    doubts = Doubts(manifest, atoms(manifest, Estimates({}, manifest)))
+    chunk = Chunk("c1", (2,), Phase.TRANSACTIONAL, Need.FLUSHED, flushed=flushed)
+    bad = Verdict(manifest[2], Outcome.ERROR, failures=(Failure("error", "X", "twice", ""),))
+    assert doubts.hold(chunk, bad)
+    # When / Then
+    assert doubts.chunk_ended(chunk, (0, 1)) == ([bad] if final else [])
+
+
 def test_while_nothing_but_doubts_is_left_it_says_how_many_probes_there_were() -> None:
     # Given: the last class is a victim of the first one
     world = world_of(Behaviour(sets={"dirt"}), *plain(6), Behaviour(fails_with={"dirt"}))
@@ -232,6 +248,18 @@ def test_a_thousand_failures_that_look_the_same_are_settled_by_one(budget: float
     assert set(fleet.outcomes().values()) == {Outcome.ERROR}
     assert fleet.doubts.spent <= budget
     assert not fleet.doubts.pending
+
+
+def test_of_two_failures_that_look_the_same_each_has_its_own_cause() -> None:
+    # Given a class that is broken, and one that fails alike because it ran without another
+    world = brittle()
+    world.behaviours[0].broken = True
+    world.kind = "error"
+    # When
+    fleet = run(world)
+    # Then
+    assert (fleet.outcomes()[0], fleet.outcomes()[10]) == (Outcome.ERROR, Outcome.PASSED)
+    assert note(fleet, 10).kind is OrderKind.BRITTLE
 
 
 def test_a_class_in_which_a_process_died_is_not_run_again_to_settle_another_failure() -> None:
