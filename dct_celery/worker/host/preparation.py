@@ -68,6 +68,8 @@ FORMAT = 2
 CLOSE_SECONDS = 5.0
 #: Seconds between two polls of a loader that is busy.
 _POLL = 0.2
+#: Seconds for a loader to tear down what it has set up for all its forks.
+TEAR_DOWN_SECONDS = 30.0
 #: Seconds that a server may be away before it has answered for the first time.
 CONNECT_SECONDS = 3.0
 #: Seconds that it may be away later.
@@ -611,7 +613,7 @@ class Preparation:
     def close(self) -> None:
         """Ends the loader with all its forks; drops this run's clones or keeps them for later."""
         if self.process is not None:
-            self.process.close(grace=5.0)
+            self.process.close(grace=TEAR_DOWN_SECONDS if self.lasting else 5.0)
         if self.checks is not None:
             self.checks.join()  # its process has ended with the loader
         try:

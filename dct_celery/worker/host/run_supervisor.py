@@ -129,7 +129,7 @@ class RunSupervisor:
         self._folder.end()
         process = self._preparation.process
         tears_down = self._preparation.lasting or self._folder.has_sessions
-        if process is not None and not (tears_down and self.state is RunStage.READY):
+        if process is not None and not tears_down:
             process.kill()  # preparation, checks and pool stop waiting for it
 
     def join(self, timeout: float) -> None:

@@ -378,6 +378,19 @@ def test_the_end_kills_the_loader_so_that_nothing_waits_for_it(scene: Scene) -> 
     assert scene.folder.over
 
 
+@pytest.mark.parametrize("stage", [RunStage.PREPARING, RunStage.READY])
+def test_a_loader_that_has_something_to_tear_down_is_not_killed(
+    scene: Scene, stage: RunStage
+) -> None:
+    # Given
+    scene.preparation.lasting = True
+    scene.supervisor.state = stage
+    # When
+    scene.supervisor.end()
+    # Then
+    scene.preparation.process.kill.assert_not_called()
+
+
 @pytest.mark.parametrize(
     ("given_back", "waited"),
     [(0.0, 0.0), (3.0, 3.0), (99.0, RETIRE_SECONDS)],
