@@ -370,6 +370,8 @@ def test_a_dead_loader_restarts_the_run_when_slots_have_given_back_what_they_had
 
 
 def test_the_end_kills_the_loader_so_that_nothing_waits_for_it(scene: Scene) -> None:
+    # Given
+    scene.preparation.lasting = False
     # When
     scene.supervisor.end()
     scene.supervisor.end()
