@@ -114,14 +114,10 @@ def total(texts: Iterable[str]) -> TestMetrics:
     return TestMetrics.of(packed(sums))
 
 
-@dataclass(frozen=True, slots=True)
-class FixtureUse:
-    """What the fixtures of one name took in one process, as the process sends it."""
-
-    #: "setUpClass (app.tests.T)", or the name of a fixture of pytest with where it is defined.
-    name: str
-    seconds: Seconds
-    measured: Measured = ""
+#: What a fixture took in one process, as the process sends it: its name ("setUpClass (app.T)", or
+#: that of a fixture of pytest with where it is defined), seconds, and what it used. A row, as there
+#: are two or more for each class.
+FixtureUse = tuple[str, Seconds, Measured]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """Counts what the tests of this process use, with no test in mind: whoever runs them cuts.
 
 What counts queries is `testproc.django.query_meter`; memory is read here. Counts of all threads
-come together: in CPython no thread gives way inside of `meter.queries += 1`, where nothing is
-called.
+come together: in CPython no thread gives way between taking `meter.counts` and adding to it, where
+nothing is called.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import contextlib
 import os
 import resource
 import sys
-from operator import sub
 from typing import Any
 
 from dct_celery.testproc.channel import raise_descriptor
@@ -25,6 +24,10 @@ _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 #: `ru_maxrss` is in KiB, on macOS in bytes.
 _PEAK_UNIT = 1024 if sys.platform == "darwin" else 1
 
+#: Places in `Used`, and their number.
+QUERIES, READS, WRITES, SECONDS, ROWS, GROWTH, PEAK, OUTPUT = range(8)
+ERRORS, CONNECTION_ERRORS, CONNECTIONS = 8, 9, 10
+_PLACES = 11
 #: What was used, in the order of `core.metrics.TestMetrics`: whole numbers, microseconds, KiB.
 Used = list[int]
 
@@ -32,27 +35,11 @@ Used = list[int]
 class Meter:
     """The counters of one process. `cut` once before the first test: until then nothing counts."""
 
-    __slots__ = (
-        "_at",
-        "_last",
-        "_peak",
-        "_resident",
-        "_statm",
-        "connection_errors",
-        "connections",
-        "errors",
-        "queries",
-        "reads",
-        "rows",
-        "seconds",
-        "writes",
-    )
+    __slots__ = ("_at", "_peak", "_resident", "_statm", "counts")
 
     def __init__(self) -> None:
-        self.queries = self.reads = self.writes = self.rows = self.errors = 0
-        self.connection_errors = self.connections = 0
-        self.seconds = 0.0
-        self._last: tuple[Any, ...] = (0,) * 8
+        #: Since the last cut, in the order of `Used`; time is in seconds here.
+        self.counts: list[Any] = [0] * _PLACES
         self._statm = -1
         with contextlib.suppress(OSError):
             self._statm = raise_descriptor(os.open("/proc/self/statm", os.O_RDONLY))
@@ -61,24 +48,12 @@ class Meter:
 
     def cut(self, at: float) -> Used:
         """What was used since the last cut. `at`: seconds of `now()`."""
-        counts = (
-            self.queries,
-            self.reads,
-            self.writes,
-            self.seconds,
-            self.rows,
-            self.errors,
-            self.connection_errors,
-            self.connections,
-        )
-        queries, reads, writes, seconds, rows, *failed = map(sub, counts, self._last)
-        self._last = counts
-        growth = peak = 0
+        used, self.counts = self.counts, [0] * _PLACES
+        used[SECONDS] = int(used[SECONDS] * 1_000_000 + 0.5)
         if at - self._at >= _PACE:
             self._at = at
-            growth, peak = self._memory()
-        micros = round(seconds * 1_000_000)
-        return [queries, reads, writes, micros, rows, growth, peak, 0, *failed]
+            used[GROWTH], used[PEAK] = self._memory()
+        return used
 
     def _memory(self) -> tuple[int, int]:
         """KiB by which resident memory has grown, and its peak where that is a new one."""
@@ -102,9 +77,5 @@ def together(one: Used | None, other: Used) -> Used:
     if one is None:
         return other
     both = [a + b for a, b in zip(one, other, strict=True)]
-    both[_PEAK] = other[_PEAK] or one[_PEAK]
+    both[PEAK] = other[PEAK] or one[PEAK]
     return both
-
-
-#: Places of these in `Used`.
-_PEAK, OUTPUT = 6, 7

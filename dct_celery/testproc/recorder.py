@@ -120,7 +120,7 @@ class Recorder:
         for name, (seconds, used) in self._uses.items():
             text = packed(used) if used is not None else ""
             if text or seconds >= _LEAST_FIXTURE:
-                yield FixtureUse(name, round(seconds, 6), text)
+                yield name, round(seconds, 6), text
 
     def goes_on(self, index: int) -> bool:
         """Whether the chunk is to go on with this test; else it, and what follows, is left."""

@@ -32,13 +32,11 @@ def main(databases: dict[str, Any], seed: int, tests: int) -> int:
     for alias in connections:
         with connections[alias].cursor() as cursor:
             cursor.execute("CREATE TABLE book (id INTEGER PRIMARY KEY, title VARCHAR(50))")
-    wrong = 0
-    for number in range(tests):
-        wrong += _differs(meter, f"{seed}/{number}")
+    wrong = sum(_differs(meter, f"{seed}/{number}") for number in range(tests))
     for alias in connections:
         with connections[alias].cursor() as cursor:
             cursor.execute("DROP TABLE book")
-    print(f"{tests} tests, {meter.queries} queries, {wrong} differ")
+    print(f"{tests} tests, {wrong} differ")
     return int(wrong > 0)
 
 
@@ -47,19 +45,20 @@ def _differs(meter: Any, name: str) -> bool:
     from django.db import connections
     from django.test.utils import CaptureQueriesContext
 
+    from dct_celery.testproc.meter import QUERIES
+
     for alias in connections:
         connections[alias].ensure_connection()
         connections[alias].queries_log.clear()
-    begun = meter.queries
+    meter.cut(0.0)
     with contextlib.ExitStack() as stack:
         captured = [
             stack.enter_context(CaptureQueriesContext(connections[alias])) for alias in connections
         ]
         steps = _play(name)
-    counted, seen = meter.queries - begun, sum(map(len, captured))
-    begun = meter.queries
+    counted, seen = meter.cut(0.0)[QUERIES], sum(map(len, captured))
     _play(name)
-    alone = meter.queries - begun
+    alone = meter.cut(0.0)[QUERIES]
     clean = all(not connections[alias].execute_wrappers for alias in connections)
     if counted == alone == seen and clean:
         return False

@@ -45,9 +45,9 @@ class NearLimits:
         if seconds < self._least:
             return
         limits = ChunkLimits(chunk, self._test, self._fixture)
-        # Fixtures of pytest are a part of a test, and its limit theirs.
-        for one in filter(_has_a_limit, fixtures):
-            yield from self._near(Limited.FIXTURE, one.name, one.seconds, limits.fixture)
+        for name, took, _ in fixtures:
+            if _has_a_limit(name):
+                yield from self._near(Limited.FIXTURE, name, took, limits.fixture)
         yield from self._near(Limited.CHUNK, chunk.id, seconds, limits.of_chunk())
 
     def run(self, run: str, seconds: float, limit: float) -> Iterator[str]:
@@ -65,10 +65,10 @@ class NearLimits:
             yield f"near its limit: {one}"
 
 
-def _has_a_limit(fixture: FixtureUse) -> bool:
-    """A fixture that is announced by itself; see `worker.slot.deadlines`."""
+def _has_a_limit(fixture: str) -> bool:
+    """Fixtures of pytest are a part of a test, and its limit theirs."""
     try:
-        FixtureRef.parse(fixture.name)
+        FixtureRef.parse(fixture)
     except ValueError:
         return False
     return True

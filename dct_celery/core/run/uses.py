@@ -21,11 +21,11 @@ class _Sum:
     seconds: float = 0.0
     texts: list[str] = field(default_factory=list)
 
-    def add(self, use: FixtureUse) -> None:
+    def add(self, seconds: float, measured: str) -> None:
         self.times += 1
-        self.seconds += use.seconds
-        if use.measured:
-            self.texts.append(use.measured)
+        self.seconds += seconds
+        if measured:
+            self.texts.append(measured)
 
 
 class FixtureUses:
@@ -36,9 +36,9 @@ class FixtureUses:
 
     def add(self, worker: str, uses: Iterable[FixtureUse]) -> None:
         known = self._sums[worker]
-        for use in uses:
-            name = use.name if use.name in known or len(known) < MOST_FIXTURES else OTHERS
-            known.setdefault(name, _Sum()).add(use)
+        for fixture, seconds, measured in uses:
+            name = fixture if fixture in known or len(known) < MOST_FIXTURES else OTHERS
+            known.setdefault(name, _Sum()).add(seconds, measured)
 
     def metrics(self) -> tuple[FixtureMetrics, ...]:
         """By worker and name."""

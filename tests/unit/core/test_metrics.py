@@ -35,8 +35,8 @@ def test_metrics_are_read_as_they_were_packed(numbers: list[int]) -> None:
 @given(TEXTS)
 def test_any_text_that_passes_the_door_can_be_read(text: str) -> None:
     # Given
-    sent = {"name": "setUpClass (app.T)", "seconds": 1.0, "measured": text}
-    assert codec.decode(FixtureUse, sent).measured == text
+    sent = ["setUpClass (app.T)", 1.0, text]
+    assert codec.decoder(FixtureUse)(sent) == tuple(sent)
     # When
     metrics, words = TestMetrics.of(text), named(text)
     # Then

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from dct_celery.core.metrics import FixtureUse, TestMetrics
+from dct_celery.core.metrics import TestMetrics
 from dct_celery.core.model import Failure, FixtureRef, Outcome
 from dct_celery.testproc import meter as module
 from dct_celery.testproc import recorder
 from dct_celery.testproc.isolation.output import OutputFile
-from dct_celery.testproc.meter import Meter
+from dct_celery.testproc.meter import QUERIES, Meter
 from dct_celery.wire import messages
 from tests.support.inprocess import Bench
 
@@ -44,7 +44,7 @@ def bench(clock: list[float]) -> Bench:
 
 def ask(bench: Bench, queries: int) -> None:
     assert bench.recorder.meter is not None
-    bench.recorder.meter.queries += queries
+    bench.recorder.meter.counts[QUERIES] += queries
 
 
 def begin(bench: Bench, index: int, *, fixtures: bool = False) -> None:
@@ -97,8 +97,8 @@ def test_fixtures_of_a_class_are_counted_apart_with_their_seconds(
     # Then
     assert queries(bench) == [3]
     assert end.fixtures == (
-        FixtureUse("setUpClass (app.T)", 2.0, "7"),
-        FixtureUse("tearDownClass (app.T)", 0.5, "2"),
+        ("setUpClass (app.T)", 2.0, "7"),
+        ("tearDownClass (app.T)", 0.5, "2"),
     )
 
 
@@ -117,7 +117,7 @@ def test_fixtures_within_a_test_are_counted_apart_however_they_are_nested(bench:
     bench.recorder.leave_fixture("that never began")
     bench.recorder.end(0.1)
     # Then
-    used = {one.name: one.measured for one in bench.recorder.finish().fixtures}
+    used = {name: measured for name, _, measured in bench.recorder.finish().fixtures}
     assert used == {"of the session": "110", "of the module": "20"}
     assert queries(bench) == [3]
 
@@ -159,7 +159,7 @@ def test_without_a_meter_fixtures_are_still_timed(clock: list[float]) -> None:
     bench.recorder.fixture(None)
     bench.recorder.end(0.1)
     # Then
-    assert bench.recorder.finish().fixtures == (FixtureUse("setUpClass (app.T)", 1.0),)
+    assert bench.recorder.finish().fixtures == (("setUpClass (app.T)", 1.0, ""),)
     assert [record.measured for record in bench.finished()] == [""]
 
 
@@ -199,7 +199,7 @@ def test_a_descriptor_that_a_test_has_closed_costs_the_growth_alone(
 ) -> None:
     # Given
     meter = Meter()
-    meter.queries = 3
+    meter.counts[QUERIES] = 3
 
     def closed(*_: object) -> bytes:
         raise OSError(9, "Bad file descriptor")

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 
-from dct_celery.core.metrics import FixtureUse
 from dct_celery.core.model import Limited, NearLimit
 from dct_celery.core.run import events as ev
 from dct_celery.core.run import near_limits
@@ -64,8 +63,8 @@ def test_fixtures_and_chunks_are_named_when_the_chunk_has_ended() -> None:
     lease = run.claim()
     run.record(lease, finished(0))
     # When the limit of the chunk is 10 + 2 * 3 * 20 seconds
-    of_pytest = FixtureUse("set-up of rows (module, test_a.py)", 16.0)
-    run.complete(lease, busy_seconds=110.0, fixtures=(of_pytest, FixtureUse(SET_UP, 16.0)))
+    of_pytest = ("set-up of rows (module, test_a.py)", 16.0, "")
+    run.complete(lease, busy_seconds=110.0, fixtures=(of_pytest, (SET_UP, 16.0, "")))
     # Then
     assert run.machine.near_limits.found == [
         NearLimit(Limited.FIXTURE, SET_UP, 16.0, 20.0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dct_celery.core.metrics import FixtureMetrics, FixtureUse, TestMetrics
+from dct_celery.core.metrics import FixtureMetrics, TestMetrics
 from dct_celery.core.model import Outcome, RunReport, Verdict
 from dct_celery.core.run import uses
 from dct_celery.core.run.uses import FixtureUses, worker_metrics
@@ -19,9 +19,9 @@ def test_a_fixture_is_summed_over_all_that_ran_it_on_a_worker() -> None:
     lease = run.claim()
     run.record(lease, *map(finished, range(4)))
     # When
-    run.complete(lease, fixtures=(FixtureUse(SET_UP, 1.0, "3,,2"), FixtureUse("other", 0.5)))
-    run.machine.fixture_uses.add("build-a", [FixtureUse(SET_UP, 2.0, "4")])
-    run.machine.fixture_uses.add("build-b", [FixtureUse(SET_UP, 1.5, "5")])
+    run.complete(lease, fixtures=((SET_UP, 1.0, "3,,2"), ("other", 0.5, "")))
+    run.machine.fixture_uses.add("build-a", [(SET_UP, 2.0, "4")])
+    run.machine.fixture_uses.add("build-b", [(SET_UP, 1.5, "5")])
     # Then
     assert run.machine.fixture_uses.metrics() == (
         FixtureMetrics("other", "build-a", 1, 0.5, TestMetrics()),
@@ -34,7 +34,7 @@ def test_more_fixtures_than_anybody_reads_are_one() -> None:
     # Given
     found = FixtureUses()
     # When
-    found.add("w", (FixtureUse(f"f{n}", 1.0, "1") for n in range(uses.MOST_FIXTURES + 5)))
+    found.add("w", ((f"f{n}", 1.0, "1") for n in range(uses.MOST_FIXTURES + 5)))
     # Then
     named = {one.name: one for one in found.metrics()}
     assert len(named) == uses.MOST_FIXTURES + 1
