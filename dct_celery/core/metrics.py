@@ -8,14 +8,14 @@ dispatcher takes many thousands of them each second, and reads them once, in its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Self
 
 from dct_celery.core.codec import Matches, Seconds
 
-#: Text of `packed`; empty for nothing.
-MEASURED = r"(?:-?[0-9]{1,15})?(?:,(?:-?[0-9]{1,15})?){0,10}"
+#: Text of `packed`; empty for nothing. Its numbers are as JSON writes them.
+MEASURED = r"(?:-?[1-9][0-9]{0,14})?(?:,(?:-?[1-9][0-9]{0,14})?){0,10}"
 Measured = Annotated[str, Matches(MEASURED)]
 
 _MICRO, _KIB = 1_000_000, 1024
@@ -89,16 +89,21 @@ def packed(numbers: Sequence[int]) -> str:
 
 def named(text: str) -> list[tuple[str, str]]:
     """What is not zero in such a text, by the names of `TestMetrics`, each as JSON writes it."""
-    found = zip(_NAMES, text.split(","), strict=False)
-    return [(name, _SHOWN[name](value)) for name, part in found if part and (value := int(part))]
+    found = zip(_SHOWN, text.split(","), strict=False)
+    return [(name, part if show is None else show(part)) for (name, show), part in found if part]
 
 
-_SHOWN: dict[str, Callable[[int], str]] = {
-    **dict.fromkeys(_NAMES, str),
-    "db_seconds": lambda micros: repr(micros / _MICRO),
-    "rss_growth": lambda kib: str(kib * _KIB),
-    "rss_peak": lambda kib: str(kib * _KIB),
-}
+def _of_micros(part: str) -> str:
+    return repr(int(part) / _MICRO)
+
+
+def _of_kib(part: str) -> str:
+    return str(int(part) * _KIB)
+
+
+_CONVERTED = {"db_seconds": _of_micros, "rss_growth": _of_kib, "rss_peak": _of_kib}
+#: Names, and how the text of each number is shown; None: as it is.
+_SHOWN = [(name, _CONVERTED.get(name)) for name in _NAMES]
 
 
 def total(texts: Iterable[str]) -> TestMetrics:

@@ -109,7 +109,8 @@ def render(
     """
     suites: dict[str, _Suite] = {}
     by_class: dict[str, _Suite] = {}
-    writer = _Writer(family, artifacts)
+    metrics = _has_room_for_metrics(report)
+    writer = _Writer(family, artifacts, metrics=metrics)
     sizes = _Sizes()
     for case in cases_of(report):
         if (suite := by_class.get(case.cls)) is None:
@@ -123,7 +124,8 @@ def render(
         sizes.add(case, short=bool(written))
     writer.limits = sizes.limits()
     timestamp = _timestamp(report)
-    properties = _serialized(_properties(_facts(report)))
+    cut = () if metrics else (("dct.cut", "metrics"),)
+    properties = _serialized(_properties([*_facts(report), *cut]))
     parts = [
         "<?xml version='1.0' encoding='utf-8'?>\n",
         _root_tag(report, suites.values(), timestamp if family == "dct" else None),
@@ -137,6 +139,15 @@ def render(
         parts.append("</testsuite>\n")
     parts.append("</testsuites>")
     return "".join(parts).encode()
+
+
+def _has_room_for_metrics(report: RunReport) -> bool:
+    """They are the first to be left out of a file that becomes too large."""
+    numbers = sum(
+        verdict.measured.count(",") + 1 for verdict in report.verdicts if verdict.measured
+    )
+    size = _CASE_SIZE * len(report.verdicts) + _MEASURED_SIZE * numbers
+    return not numbers or size < FILE_LIMIT
 
 
 class _Sizes:
@@ -156,8 +167,6 @@ class _Sizes:
             self._short += len(case.result.body)
         if case.artifacts:
             self._short += 4 * sum(map(len, case.artifacts))
-        if case.measured:
-            self._short += _MEASURED_SIZE * (case.measured.count(",") + 1)
 
     def limits(self) -> tuple[int, int]:
         """The widest limits under which the file stays below FILE_LIMIT; the narrowest if none are
@@ -183,8 +192,9 @@ class _Writer:
     long for the same bytes.
     """
 
-    def __init__(self, family: Family, artifacts: ArtifactFolder | None) -> None:
+    def __init__(self, family: Family, artifacts: ArtifactFolder | None, *, metrics: bool) -> None:
         self._full = family == "dct"
+        self._metrics = metrics
         self._artifacts = artifacts
         #: Characters of (a failure's text, an output).
         self.limits = TEXT_LIMITS[-1]
@@ -224,9 +234,9 @@ class _Writer:
     def _properties_text(self, case: Case) -> str:
         key = (case.worker, case.slot, case.attempt, case.tags, case.order)
         if (text := self._properties.get(key)) is None:
-            element = _properties(_case_facts(case._replace(measured=""), []))
+            element = _properties(_case_facts(case, []))
             text = self._properties[key] = _serialized(element) if len(element) else ""
-        if not case.measured:
+        if not case.measured or not self._metrics:
             return text
         own = "".join(
             [
@@ -308,6 +318,8 @@ class _Writer:
         if case.line and case.line > 0:
             element.set("line", str(case.line))
         facts = list(_case_facts(case, shortened))
+        if self._metrics:
+            facts += [(f"dct.{name}", value) for name, value in named(case.measured)]
         if self._artifacts:
             folder = self._artifacts.from_report
             facts += [("dct.artifact", f"{folder}/{path}") for path in case.artifacts]
@@ -335,7 +347,6 @@ def _case_facts(case: Case, shortened: Iterable[str]) -> Iterable[tuple[str, obj
     yield from (("dct.tag", tag) for tag in case.tags)
     if case.order:
         yield "dct.order", case.order
-    yield from ((f"dct.{name}", value) for name, value in named(case.measured))
     if shortened:
         yield "dct.cut", ",".join(shortened)
 

@@ -44,7 +44,9 @@ def test_any_text_that_passes_the_door_can_be_read(text: str) -> None:
     assert TestMetrics.of(metrics.packed()) == metrics
 
 
-@pytest.mark.parametrize("text", ["-", "1;2", "1,--2", ",".join("1" * 12), "1" * 16, "1.5", "x"])
+@pytest.mark.parametrize(
+    "text", ["-", "0", "1,-0", "007", "1;2", "1,--2", ",".join("1" * 12), "1" * 16, "1.5", "x"]
+)
 def test_other_text_does_not_pass(text: str) -> None:
     with pytest.raises(codec.Malformed, match="measured"):
         codec.decode(

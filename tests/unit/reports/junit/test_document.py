@@ -113,6 +113,21 @@ def test_a_case_says_what_the_test_used_as_far_as_it_is_not_zero(
     assert (properties["dct.db_seconds"], properties["dct.rss_growth"]) == ("0.000412", "-4096")
 
 
+def test_what_tests_used_is_the_first_to_go_from_a_file_that_becomes_too_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given
+    used = [verdict(f"test_{n}", measured="3,,1,412") for n in range(10)]
+    monkeypatch.setattr(document, "FILE_LIMIT", 10 * 400 + 100)
+
+    # When
+    properties = {one.get("name"): one.get("value") for one in rendered(*used).iter("property")}
+
+    # Then
+    assert "dct.queries" not in properties
+    assert properties["dct.cut"] == "metrics"
+
+
 def test_a_case_says_where_it_ran_and_where_it_is_defined() -> None:
     # When
     note = OrderNote(OrderKind.FLAKY, "", "failed and passed after the same classes")
