@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dct_celery.cli.options import CONTEXT, given
+from dct_celery.cli.options import CONTEXT, BareCommand, given
 from dct_celery.cli.project import project_options
 from dct_celery.cli.workers import STORE
 from dct_celery.settings import OUTPUTS, load
@@ -29,7 +29,7 @@ started. Exit codes are those of dct run; 4 also means that the run is unknown, 
 its dispatcher is still alive."""
 
 
-@click.command("attach", context_settings=CONTEXT, epilog=_EPILOG)
+@click.command("attach", cls=BareCommand, context_settings=CONTEXT, epilog=_EPILOG)
 @click.argument("run")
 @project_options(*_OPTIONS)
 @click.pass_context

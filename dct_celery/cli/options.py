@@ -83,6 +83,13 @@ def spell_out(args: list[str]) -> list[str]:
     ] + args[end:]
 
 
+class BareCommand(click.Command):
+    """A command with options whose value may be left out."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spell_out(args))
+
+
 class RunCommand(click.Command):
     """A command with `run_options`, whose help comes in sections."""
 
