@@ -166,25 +166,6 @@ class Stage:
             time.sleep(0.01)
         return time.time()
 
-    def cpu_of_workers(self) -> float:
-        """Seconds of CPU time that the workers and all their processes have taken so far."""
-        parents: dict[int, list[int]] = {}
-        ticks: dict[int, int] = {}
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                fields = path.read_text().rpartition(") ")[2].split()
-                pid = int(path.parent.name)
-                parents.setdefault(int(fields[1]), []).append(pid)
-                # user and system time, its own and that of children that have ended
-                ticks[pid] = sum(map(int, fields[11:15]))
-        waiting = [process.pid for process in self._workers.values()]
-        total = 0
-        while waiting:
-            pid = waiting.pop()
-            total += ticks.get(pid, 0)
-            waiting += parents.get(pid, [])
-        return total / os.sysconf("SC_CLK_TCK")
-
     def stop_workers(self) -> None:
         for process in self._workers.values():
             with contextlib.suppress(ProcessLookupError):

@@ -2,10 +2,9 @@
 
 `python -m tests.benchmarks.metrics [--kind KIND] [--pairs N]` runs a generated project of 5,000
 empty tests on one slot, or with `--suite NAME` another suite. Each pair runs both sides, the second
-one in the other order. Printed are the CPU time of the worker and all its processes, the busy
-seconds of its slots, the wall times, and the median of the ratios within pairs. Where other work is
-on the machine, only CPU time says something. Before that: what one statement pays for each way to
-count it.
+one in the other order. Printed are the busy seconds of the slots, the wall times, and the median of
+the ratios within pairs; other work on the machine makes them worthless. Before that: what one
+statement pays for each way to count it.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import argparse
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from tests.benchmarks.common import Project, Stage, stage
@@ -23,8 +21,6 @@ from tests.benchmarks.suites import NAMES, prepare
 
 #: The bar: wall time with metrics over that without.
 BAR = 1.02
-#: Seconds after a run until its processes are gone, and their CPU time is counted.
-_LEAVE = 2.0
 #: Measured in a process of its own, as nothing takes a hook away again.
 _HOOKS = """
 import sys, timeit
@@ -67,24 +63,18 @@ def main() -> int:
         sides = {"metrics": (), "no metrics": ("--no-metrics",)}
         walls: dict[str, list[float]] = {side: [] for side in sides}
         busy: dict[str, list[float]] = {side: [] for side in sides}
-        cpu: dict[str, list[float]] = {side: [] for side in sides}
         queries = 0
         for pair in range(options.pairs + 1):
             for side in sorted(sides, reverse=bool(pair % 2)):
-                before = scene.cpu_of_workers()
                 timed, report = scene.dct_run(project, "counted", *sides[side])
-                time.sleep(_LEAVE)
-                spent = scene.cpu_of_workers() - before
                 if timed.code not in (0, 1) or not report.get("tests"):
                     raise SystemExit(f"{side} ended with {timed.code}:\n{timed.log[-5000:]}")
                 queries = max(queries, sum(t["metrics"].get("queries", 0) for t in report["tests"]))
                 if pair:  # the first one finds nothing prepared
-                    cpu[side].append(spent)
                     walls[side].append(timed.seconds)
                     busy[side].append(sum(slot["busy_seconds"] for slot in report["slots"]))
         count = len(report["tests"])
     print(f"{count:,} tests of {project.name}, {queries:,} queries, {options.slots} slot(s)")
-    _print_sides("cpu", cpu)
     _print_sides("busy", busy)
     return int(_print_sides("wall", walls) > BAR)
 
