@@ -531,6 +531,26 @@ class Settings:
         minimum=0,
         aliases=("DJANGO_TEST_HEALTH_CHECK_INTERVAL",),
     )
+    dynamic_scaling: bool = _worker(
+        "bool",
+        "Slots stand back while memory is short",
+        default=True,
+        aliases=("DJANGO_TEST_DYNAMIC_SCALING",),
+    )
+    min_slots: int = _worker(
+        "int",
+        "So many slots work however short memory is",
+        default=1,
+        minimum=1,
+        aliases=("DJANGO_TEST_MIN_WORKERS",),
+    )
+    max_slots: int | None = _worker(
+        "int",
+        "Most slots of a worker or local run whose number is left to us (auto); default: those that"
+        " the machine has room for",
+        minimum=1,
+        aliases=("DJANGO_TEST_MAX_WORKERS",),
+    )
     database_retries: int = _worker(
         "int",
         "How often a step is tried again that a database server refused for want of connections or"
@@ -574,6 +594,10 @@ class Settings:
     def most_slots(self) -> int | None:
         """Slots that may work at a time; None: all."""
         return self.parallel if isinstance(self.parallel, int) else None
+
+    def room(self, slots: int) -> int:
+        """How many of the slots that the machine has room for are used."""
+        return min(slots, self.max_slots or slots)
 
     def capped(self, slots: int) -> int:
         """So many slots, or as many of them as may work at a time."""

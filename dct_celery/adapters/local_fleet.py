@@ -124,7 +124,9 @@ class Standby:
 
     def start(self) -> int:
         """Starts it; returns its number of slots."""
-        slots = self._settings.capped(self._settings.local_fallback or room().count)
+        slots = self._settings.capped(
+            self._settings.local_fallback or self._settings.room(room().count)
+        )
         base = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="dct-fallback-")))
         work = self._stack.enter_context(_work_folder(self._settings, base))
         # A unique name: several dispatchers on one machine may need such a worker.

@@ -178,7 +178,7 @@ def _fleet_for(settings: Settings, origins: Mapping[str, str]) -> Iterator[Place
     slots, notice = settings.local, ""
     if not slots:
         found = room()
-        slots = settings.capped(found.count)
+        slots = settings.capped(settings.room(found.count))
         notice = f"local: {found.reason}" if slots == found.count else ""
     with local_fleet(replace(settings, local=slots), settings.capped(slots)) as fleet:
         yield Place(

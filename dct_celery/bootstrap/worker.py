@@ -74,7 +74,7 @@ def make_worker_app() -> App:
     _add_steps(app, main, partial(_prove_servers, app, settings, origins))
     _connect_signals(main)
     _add_task(app, settings)
-    accept_auto()
+    accept_auto(settings.max_slots)
     return app
 
 

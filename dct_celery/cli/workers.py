@@ -72,6 +72,8 @@ def _report(seen: Sequence[WorkerStatus], pool: str) -> Iterator[str]:
 def _state(one: WorkerStatus) -> str:
     doing = [f"busy {one.info.busy}"] if one.info.busy else []
     doing += [f"{run} {state}" for run, state in sorted(one.info.runs.items())]
+    if short := one.info.about.get("short", ""):
+        doing.append(short)
     return one.obstacle or ", ".join(doing) or "idle"
 
 

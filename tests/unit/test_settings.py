@@ -524,6 +524,9 @@ class TestOtherNames:
             ("DJANGO_TEST_TIMEOUT_PER_TEST", "30", "test_timeout", 30.0),
             ("DJANGO_TEST_MAX_RETRIES", "5", "database_retries", 5),
             ("DJANGO_TEST_RETRY_DELAY", "0.5", "retry_delay", 0.5),
+            ("DJANGO_TEST_DYNAMIC_SCALING", "False", "dynamic_scaling", False),
+            ("DJANGO_TEST_MIN_WORKERS", "2", "min_slots", 2),
+            ("DJANGO_TEST_MAX_WORKERS", "8", "max_slots", 8),
             ("DJANGO_TEST_TEMPLATE_CACHE", "False", "create_db", True),
             ("DJANGO_TEST_TEMPLATE_CACHE", "True", "create_db", False),
             ("DJANGO_ENABLE_CONCURRENT", "False", "sequential", True),
@@ -725,7 +728,7 @@ class TestTable:
             "work_dir", "checkout", "worker_python", "private_tree", "lease_seconds",
             "drain_seconds", "templates_kept", "templates_megabytes", "keep_days", "clones_at_once",
             "max_operations", "health_check_seconds", "database_retries", "retry_delay", "warm",
-            "log_format",
+            "log_format", "dynamic_scaling", "min_slots", "max_slots",
         }  # fmt: skip
 
     def test_no_flag_is_used_twice(self) -> None:

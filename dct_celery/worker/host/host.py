@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 
 from dct_celery import __version__
+from dct_celery.core.text import plural
 from dct_celery.errors import ConfigError, DctError
 from dct_celery.ports import WorkerInfo
 from dct_celery.protocol import PROTOCOL_VERSION
@@ -272,6 +273,17 @@ class Host:
             ),
         )
 
+    def _standing_back(self) -> dict[str, str]:
+        """Why some slots claim nothing at present, for people; empty where all do."""
+        reasons = [
+            reason
+            for supervisor in list(self._supervisors.values())
+            for reason in supervisor.backing_off()
+        ]
+        if not reasons:
+            return {}
+        return {"short": f"{plural(len(reasons), 'slot')} of {self._slots} back off: {reasons[0]}"}
+
     def _info(self) -> WorkerInfo:
         return WorkerInfo(
             name=self._services.name,
@@ -285,6 +297,6 @@ class Host:
             busy=min(self._busy(), self._slots),
             backing_off=self._backing_off,
             wall=round(self._clock.wall(), 3),
-            about={**self._about, **self._environment.about},
+            about={**self._about, **self._environment.about, **self._standing_back()},
             broker=self._services.broker(),
         )

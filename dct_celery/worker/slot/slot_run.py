@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from dct_celery import machine
 from dct_celery.core import order, retry
 from dct_celery.core.databases.clone_state import CloneState
 from dct_celery.core.databases.server_fault import fault_in_answer
@@ -30,6 +31,7 @@ from dct_celery.worker.databases.naming import MEASURED_DAYS, CloneNaming
 from dct_celery.worker.databases.server_probe import ServerProbe
 from dct_celery.worker.databases.templates import Templates, identities
 from dct_celery.worker.folders.work_folder import PublishedRun, RunFolder
+from dct_celery.worker.health.memory_pressure import MemoryPressure
 from dct_celery.worker.health.slot_backoff import Permits, SlotBackoff
 from dct_celery.worker.processes.test_process import TestProcess
 from dct_celery.worker.services import WorkerServices
@@ -202,6 +204,9 @@ class SlotRun:
         #: Test processes that could not load the project.
         self._not_loaded = 0
         self._permits = Permits(folder.permits, state.slots)
+        settings = services.settings
+        exempt = not settings.dynamic_scaling or slot < settings.min_slots
+        self._memory = MemoryPressure(machine.look, exempt)
         self.backoff = SlotBackoff(folder.backoff / str(slot))
         self.probe = ServerProbe(self._databases.servers.values(), self._clock)
         self._private_tree = services.settings.private_tree
@@ -236,8 +241,17 @@ class SlotRun:
     # -- before a chunk ----------------------------------------------------------------
 
     def may_claim(self) -> bool:
-        """The servers have room for this slot, and it has not just failed to get its databases."""
-        return not self.backoff.lasts(self._clock.monotonic()) and self._permits.have()
+        """The servers and the machine have room for this slot, and it has not just failed to get
+        its databases.
+        """
+        now = self._clock.monotonic()
+        if self.backoff.lasts(now):
+            return False
+        if reason := self._memory.reason(now):
+            self.retire()
+            self.backoff.begin(reason, now)
+            return False
+        return self._permits.have()
 
     def once(self, chunk: Chunk) -> Chunk:
         """The chunk, in a fresh process if it was begun here before: no class runs twice in one."""

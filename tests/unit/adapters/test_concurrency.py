@@ -19,14 +19,20 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("limited")
 def test_auto_is_what_the_machine_has_room_for_and_why(capsys: pytest.CaptureFixture[str]) -> None:
-    assert Concurrency(click.INT).convert("auto", None, None) == 3
+    assert Concurrency(click.INT, None).convert("auto", None, None) == 3
     assert capsys.readouterr().err == "dct: 3 of 8 slots: little memory\n"
 
 
+@pytest.mark.usefixtures("limited")
+def test_it_is_no_more_than_the_setting_allows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert Concurrency(click.INT, 2).convert("auto", None, None) == 2
+    assert capsys.readouterr().err == "dct: 3 of 8 slots: little memory, at most 2\n"
+
+
 def test_any_other_value_is_celerys(capsys: pytest.CaptureFixture[str]) -> None:
-    assert Concurrency(click.INT).convert("2", None, None) == 2
+    assert Concurrency(click.INT, None).convert("2", None, None) == 2
     with pytest.raises(click.BadParameter):
-        Concurrency(click.INT).convert("many", None, None)
+        Concurrency(click.INT, None).convert("many", None, None)
     assert capsys.readouterr().err == ""
 
 
@@ -40,7 +46,7 @@ def test_a_machine_without_room_for_one_is_a_line_and_exit_4(
     monkeypatch.setattr(concurrency, "room", unfit)
     # When
     with pytest.raises(SystemExit) as ended:
-        Concurrency(click.INT).convert("auto", None, None)
+        Concurrency(click.INT, None).convert("auto", None, None)
     # Then
     assert ended.value.code == 4
     assert capsys.readouterr().err == "dct: error: --concurrency auto: 256 MiB of memory\n"
@@ -52,7 +58,7 @@ def test_the_command_of_celery_understands_it(monkeypatch: pytest.MonkeyPatch) -
     (option,) = (one for one in worker.params if one.name == "concurrency")
     monkeypatch.setattr(option, "type", option.type)
     # When
-    accept_auto()
+    accept_auto(None)
     # Then
     assert option.type.convert("auto", option, None) == 3
     assert int(option.type.convert("5", option, None)) == 5

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 
 from dct_celery.errors import CloneFailed, DatabaseError, ProcessDied, ServerFault
+from dct_celery.machine import Machine
 from dct_celery.settings import Settings
 from dct_celery.wire import messages
 from dct_celery.worker.databases.clone_maker import FLUSHED, PRISTINE
+from dct_celery.worker.health.memory_pressure import MemoryPressure
+from dct_celery.worker.health.slot_backoff import backing_off
 from dct_celery.worker.slot.slot_run import AWAY_SECONDS, SPARE_SECONDS, SlotRun
 from tests.support.fake_process import FakeProcess
 from tests.unit.worker.slot.scene import CHUNK, FLUSHING, RUN, SlotScene
@@ -63,6 +66,30 @@ def test_a_process_has_the_number_of_the_chunk_that_it_was_started_for(scene: Sl
     scene.run.process_for(replace(CHUNK, id="c10", indices=(1,)), lambda: False, number=7)
     # Then
     assert [one["DCT_PROCESS"] for one in scene.forks.environments] == ["5", "7"]
+
+
+def test_a_slot_stands_back_and_ends_its_process_while_memory_is_short(
+    scene: SlotScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a process that waits for its next chunk
+    scene.process_for(CHUNK)
+    scene.run.used(CHUNK)
+    free = [10 * 2**20]
+    monkeypatch.setattr(
+        scene.run, "_memory", MemoryPressure(lambda: Machine(2, 2**32, free[0]), exempt=False)
+    )
+    # When
+    may = scene.run.may_claim()
+    # Then
+    assert not may
+    assert scene.run.process is None
+    (reason,) = backing_off(scene.run.folder.backoff, scene.clock.now)
+    assert reason == "10 MiB of 4.0 GiB of memory are free"
+    # When there is enough again
+    free[0] = 2**31
+    scene.clock.now += 60.0
+    # Then
+    assert scene.run.may_claim()
 
 
 def test_a_chunk_that_suits_runs_in_the_same_process(scene: SlotScene) -> None:
