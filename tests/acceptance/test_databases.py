@@ -262,4 +262,4 @@ def test_a_vendor_that_cannot_be_cloned_is_refused_by_name(
     # Then
     assert refused.code == 4, str(refused)
     assert "'exotic'" in refused.out + refused.err
-    assert "manage.py test" in refused.out + refused.err
+    assert "--fallback sequential" in refused.out + refused.err

@@ -22,7 +22,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dct_celery.adapters.embedded import EmbeddedPostgres, EmbeddedValkey, binaries, child, postgres
-from dct_celery.errors import InfrastructureError
+from dct_celery.errors import InfrastructureError, NoLocalServer
 from tests.conftest import SERVER_ENVIRONMENT
 from tests.support.postgres import connect
 
@@ -361,7 +361,7 @@ def test_a_server_that_is_too_old_is_skipped(
     program.chmod(0o755)
     monkeypatch.setattr(binaries, "_wheel", lambda package: tmp_path / package)
     # When / Then
-    with pytest.raises(InfrastructureError, match=r"from 6\.2 on"):
+    with pytest.raises(NoLocalServer, match=r"from 6\.2 on"):
         binaries.find_valkey({"PATH": str(tmp_path)})
 
 
@@ -381,7 +381,7 @@ def test_missing_programs_are_one_line_that_names_the_fix(
     environ = wheel_only(tmp_path, monkeypatch)
     monkeypatch.setattr(binaries, "_wheel", lambda package: tmp_path / package)
     # When
-    with pytest.raises(InfrastructureError) as valkey:
+    with pytest.raises(NoLocalServer) as valkey:
         EmbeddedValkey.start(tmp_path, environ=environ)
     with pytest.raises(InfrastructureError) as database:
         EmbeddedPostgres.start(tmp_path, environ=environ)
