@@ -7,13 +7,11 @@ With --sequential (DJANGO_ENABLE_CONCURRENT=false), and with --fallback sequenti
 from __future__ import annotations
 
 import shlex
-import signal
-import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 
+from dct_celery.bootstrap import subcommand
 from dct_celery.bootstrap.report_files import report_failure
 from dct_celery.core.backends import PYTEST
 from dct_celery.core.command import PYTEST as PYTEST_MODULE
@@ -59,29 +57,7 @@ def run(
     report_failure(flags, environ, Path(settings.project_dir), Unsuited(lack))
     say(f"dct: the tests run in sequence, not distributed: {why}")
     say(f"dct: {shlex.join(command)}")
-    code = _run_here(command, {**environ, IN_SEQUENCE: "1"}, settings.project_dir)
+    variables = {**environ, IN_SEQUENCE: "1"}
+    code = subcommand.run(command, variables, cwd=settings.project_dir, apart=False)
     say(f"dct: the tests ran in sequence (exit code {code}): {why}")
     return code
-
-
-def _run_here(command: Sequence[str], environ: Mapping[str, str], folder: str) -> int:
-    """Its exit code, or 128 and the number of the signal that ended it.
-
-    It shares the terminal, which sends it Ctrl-C; any other signal is handed on from here.
-    """
-    ended_by_terminal = sys.stdin is not None and sys.stdin.isatty()
-    process: subprocess.Popen[bytes] | None = None
-
-    def hand_on(number: int, frame: FrameType | None) -> None:
-        if process is not None and not (number == signal.SIGINT and ended_by_terminal):
-            process.send_signal(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, hand_on) for number in numbers}
-    try:
-        process = subprocess.Popen(command, env=dict(environ), cwd=folder)
-        code = process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return code if code >= 0 else 128 - code

@@ -44,7 +44,7 @@ def try_project(
 
     require_project(settings, os.environ)
     reporters = list(reporters)
-    usual = replace(settings, failfast=False, maxfail=None, reruns=0, json=None)
+    usual = replace(settings, failfast=False, maxfail=None, last_failed=False, reruns=0, json=None)
     no_outputs: dict[str, Any] = dict.fromkeys(OUTPUTS)
     quiet = replace(usual, settle=None, run_id=None, **no_outputs)
     outputs = tuple(path for name in OUTPUTS if (path := getattr(settings, name)))

@@ -14,9 +14,9 @@ from dct_celery.cli.options import CONTEXT, RunCommand, given, run_options, spel
 from dct_celery.settings import load
 
 _EPILOG = """The two runs come one after the other, each with the same tests, seeds and options;
---failfast, --maxfail and --reruns do not count. --json PATH writes the comparison; other reports
-are those of the distributed run. Exit codes: 0 the same verdicts, 1 not the same; else those of dct
-run."""
+--failfast, --maxfail, --lf and --reruns do not count. --json PATH writes the comparison; other
+reports are those of the distributed run. Exit codes: 0 the same verdicts, 1 not the same; else
+those of dct run."""
 
 
 @click.command("try", cls=RunCommand, context_settings=CONTEXT, epilog=_EPILOG)

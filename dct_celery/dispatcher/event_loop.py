@@ -141,8 +141,10 @@ class EventLoop:
         #: Seconds in which nothing was left but to settle doubts, and since when that is so (0: it
         #: is not).
         self._settled = self._settling_since = 0.0
-        #: When the first test failed, by the monotonic clock; 0: none has.
+        #: When the first test failed, by the monotonic clock; 0: none has, or that was under an
+        #: earlier dispatcher.
         self.first_failure = 0.0
+        self._has_failed = False
         #: wait (manifest to first claim), run (first claim to last verdict) and settle (the part of
         #: that in which only doubts were settled), in seconds.
         self.seconds: dict[str, float] = {}
@@ -389,8 +391,8 @@ class EventLoop:
             match effect:
                 case ev.Judge(verdict):
                     self.view.judge(verdict, services.clock())
-                    if verdict.outcome in BAD_OUTCOMES and not self.first_failure:
-                        self.first_failure = services.clock()
+                    if verdict.outcome in BAD_OUTCOMES:
+                        self._note_failure()
                     services.report(TestJudged(verdict))
                     self._artifacts.want(verdict)
                 case ev.JudgeFixture(fixture):
@@ -408,6 +410,11 @@ class EventLoop:
                     services.report(Warned(text))
                 case _:
                     assert_never(effect)
+
+    def _note_failure(self) -> None:
+        if not self._has_failed and not self._replaying:
+            self.first_failure = self._services.clock()
+        self._has_failed = True
 
     def _write_due(self, *, at_once: bool = False) -> None:
         """Writes all that is due, in one round trip to the store and one to the broker.

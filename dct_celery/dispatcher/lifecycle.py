@@ -14,7 +14,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -43,7 +43,15 @@ from dct_celery.core.run.near_limits import NearLimits
 from dct_celery.core.run.reruns import Reruns
 from dct_celery.core.run.view import RunView
 from dct_celery.core.text import first_of, plural
-from dct_celery.dispatcher import bisect, coverage, env_files, kept_files, order_memory, warm
+from dct_celery.dispatcher import (
+    bisect,
+    coverage,
+    env_files,
+    failure_memory,
+    kept_files,
+    order_memory,
+    warm,
+)
 from dct_celery.dispatcher.adopt import Adopted
 from dct_celery.dispatcher.collect import Collected, Patience, collect
 from dct_celery.dispatcher.event_loop import ELSEWHERE, EventLoop
@@ -64,7 +72,6 @@ from dct_celery.errors import (
     NothingSelected,
     StoreUnavailable,
     Superseded,
-    Untrusted,
     UsageError,
 )
 from dct_celery.ports import RUN_SECONDS, UserProcess
@@ -99,8 +106,6 @@ class Planned:
     imported: dict[str, timings.Sample]
     #: What they found out about the order of tests.
     order_facts: OrderFacts
-    #: All that the store kept of earlier runs.
-    stored: dict[str, str]
     #: What the last `dct try` of these tests took in one process.
     sequential: SequentialTime | None
 
@@ -120,50 +125,28 @@ class RunLifecycle:
         self._seconds: dict[str, float] = {}
         #: Paths that workers get.
         self._sent: Collection[str] = ()
+        #: Name under which the store keeps what runs of this project teach.
+        self._project = project_name(request)
+        #: What it keeps, and which tests failed last; None until they are asked for.
+        self._stored: dict[str, str] | None = None
+        self._failures: LastFailures | None = None
 
     def run(self) -> RunReport:
         """Runs a new run, and returns its report."""
-        with tempfile.TemporaryFile() as log:
-            process = self._start_collecting(log)
-            stored_run: StoredRun | None = None
-            try:
-                stored_run = self._open()
-                self._services.queue.check()
-                self._compare_brokers()
-                known = self._collect(stored_run, process, log)
-                planned = self._plan(known)
-                stored_run.give(manifest=known.snapshot.manifest)
-                self._report_start(planned)
-                self._follow(planned, partial(self._first_journal, known))
-                return self._finish(planned)
-            finally:
-                process.kill()
-                process.close(grace=1.0)
-                if stored_run is not None:
-                    stored_run.leave()
+        with self._collected() as known:
+            planned = self._start(known, self._urgent(known))
+            self._follow(planned, partial(self._first_journal, known))
+            return self._finish(planned)
 
     def warm(self) -> Warmed:
         """Has every worker prepare the run, of which nothing runs, and returns what came of it."""
-        with tempfile.TemporaryFile() as log:
-            process = self._start_collecting(log)
-            stored_run: StoredRun | None = None
-            try:
-                stored_run = self._open()
-                self._services.queue.check()
-                self._compare_brokers()
-                known = self._collect(stored_run, process, log)
-                planned = self._plan(known, nothing_runs=True)
-                stored_run.give(manifest=known.snapshot.manifest)
-                self._report_start(planned)
-                aliases = len(known.collected.loaded.databases)
-                warmed = warm.wait(self._services, planned.event_loop, planned.fleet, aliases)
-                self._save_build_seconds(planned)
-                return warmed
-            finally:
-                process.kill()
-                process.close(grace=1.0)
-                if stored_run is not None:
-                    stored_run.leave()
+        with self._collected() as known:
+            planned = self._start(known, nothing_runs=True)
+            warmed = warm.wait(
+                self._services, planned.event_loop, planned.fleet, known.collected.loaded
+            )
+            self._save_build_seconds(planned)
+            return warmed
 
     def go_on(self, adopted: Adopted) -> RunReport:
         """Goes on with an adopted run, and returns its report.
@@ -181,9 +164,8 @@ class RunLifecycle:
             incarnation=adopted.incarnation,
         )
         try:
-            planned = self._plan(Known(stored_run, snapshot, snapshot.to_collected()))
-            stored_run.give(manifest=snapshot.manifest, head=compress(snapshot.text(services.door)))
-            self._report_start(planned)
+            stored_run.give(head=compress(snapshot.text(services.door)))
+            planned = self._start(Known(stored_run, snapshot, snapshot.to_collected()))
             try:
                 planned.event_loop.catch_up(adopted.journal, whole=adopted.whole)
             except StoreUnavailable:
@@ -194,6 +176,32 @@ class RunLifecycle:
             return self._finish(planned)
         finally:
             stored_run.leave()
+
+    @contextlib.contextmanager
+    def _collected(self) -> Iterator[Known]:
+        """A new run that is open in the store and whose tests are known; it is left at the end."""
+        with tempfile.TemporaryFile() as log:
+            process = self._start_collecting(log)
+            stored_run: StoredRun | None = None
+            try:
+                stored_run = self._open()
+                self._services.queue.check()
+                self._compare_brokers()
+                yield self._collect(stored_run, process, log)
+            finally:
+                process.kill()
+                process.close(grace=1.0)
+                if stored_run is not None:
+                    stored_run.leave()
+
+    def _start(
+        self, known: Known, urgent: Collection[int] = (), *, nothing_runs: bool = False
+    ) -> Planned:
+        """Plans the run, gives workers the manifest, and tells reporters."""
+        planned = self._plan(known, urgent, nothing_runs=nothing_runs)
+        known.stored_run.give(manifest=known.snapshot.manifest)
+        self._report_start(planned)
+        return planned
 
     # -- start collecting --------------------------------------------------------------
 
@@ -295,13 +303,7 @@ class RunLifecycle:
     def _compare_brokers(self) -> None:
         """Raises ConfigError if all workers listen to another broker, and so get no message."""
         services = self._services
-        fleet = Fleet(
-            services.run,
-            services.settings.pool,
-            __version__,
-            PROTOCOL_VERSION,
-            services.door.keyring.ids[0],
-        )
+        fleet = self._fleet()
         deadline = services.clock() + ELSEWHERE
         while services.fall_back is None:
             fleet.broker = services.broker()
@@ -311,6 +313,16 @@ class RunLifecycle:
             if services.clock() > deadline:
                 raise ConfigError(fleet.misled())
             services.sleep(0.5)
+
+    def _fleet(self) -> Fleet:
+        services = self._services
+        return Fleet(
+            services.run,
+            services.settings.pool,
+            __version__,
+            PROTOCOL_VERSION,
+            services.door.keyring.ids[0],
+        )
 
     # -- collect -----------------------------------------------------------------------
 
@@ -376,9 +388,7 @@ class RunLifecycle:
         """With --last-failed, what failed last time is what runs of the suite."""
         if not self._services.settings.last_failed or self._request.part is not parts.WHOLE:
             return
-        project = project_name(self._request)
-        failed = set(self._last_failures(self._stored_timings(project), project).tests)
-        chosen = [entry.index for entry in manifest if entry.id in failed]
+        chosen = failure_memory.indices(self._last_failures(), manifest)
         if not chosen:
             self._services.report(Notice("no test of these failed when it last ran; all run"))
             return
@@ -435,15 +445,14 @@ class RunLifecycle:
 
     # -- plan --------------------------------------------------------------------------
 
-    def _plan(self, known: Known, *, nothing_runs: bool = False) -> Planned:
+    def _plan(self, known: Known, urgent: Collection[int], *, nothing_runs: bool) -> Planned:
         services, settings = self._services, self._services.settings
         suite, wanted = known.collected.manifest, known.snapshot.request.part
         manifest = parts.chosen(suite, wanted)
         # A bisection runs anything before its test.
         planned_of = manifest if wanted.question is None else suite
-        project = project_name(known.snapshot.request)
         services.timing_files.keep_projects_own(known.collected.loaded.timings_file)
-        stored = self._stored_timings(project)
+        stored = self._stored_timings()
         remembered = timings.decode_all(stored)
         # What runs have measured here counts for more than any file.
         samples = services.timing_files.imported | remembered
@@ -451,7 +460,6 @@ class RunLifecycle:
         estimates = timings.Estimates(samples, suite.entries, known.snapshot.request.directory)
         facts = self._order_facts(
             stored,
-            project,
             planned_of,
             planner.atoms(planned_of, estimates),
             settles=self._settles(known.collected),
@@ -463,7 +471,7 @@ class RunLifecycle:
             limits=Limits(suite, estimates),
             together=wanted.together,
             probes_only=nothing_runs or wanted.question is not None,
-            urgent=self._urgent(manifest, stored, project),
+            urgent=urgent,
         )
         machine = RunMachine(
             manifest,
@@ -476,16 +484,8 @@ class RunLifecycle:
             near_limits=NearLimits(settings.test_timeout, settings.fixture_timeout),
             now=services.clock(),
         )
-        fleet = Fleet(
-            services.run,
-            settings.pool,
-            __version__,
-            PROTOCOL_VERSION,
-            services.door.keyring.ids[0],
-            last_usable=services.clock(),
-            last_fit=services.clock(),
-        )
-
+        fleet = self._fleet()
+        fleet.heard_again(services.clock())
         seconds = [_predicted(estimates, entry) for entry in suite.entries]
         view = RunView.of(
             manifest,
@@ -503,57 +503,55 @@ class RunLifecycle:
         )
         digest = known.collected.loaded.digest
         before = sequential.remembered(stored, digest) if manifest is suite else None
-        planned = Planned(
-            known, machine, fleet, event_loop, samples, imported, facts, stored, before
-        )
+        planned = Planned(known, machine, fleet, event_loop, samples, imported, facts, before)
         return planned
 
-    def _stored_timings(self, project: str) -> dict[str, str]:
-        """What the store keeps of earlier runs, as it is."""
-        try:
-            return self._services.timings(project).load()
-        except StoreUnavailable as error:
-            self._services.report(Warned(f"planned without the timings of earlier runs: {error}"))
-            return {}
+    def _stored_timings(self) -> dict[str, str]:
+        """What the store keeps of earlier runs, as it is. Read once."""
+        if self._stored is None:
+            try:
+                self._stored = self._services.timings(self._project).load()
+            except StoreUnavailable as error:
+                line = f"planned without the timings of earlier runs: {error}"
+                self._services.report(Warned(line))
+                self._stored = {}
+        return self._stored
 
-    def _last_failures(self, stored: dict[str, str], project: str) -> LastFailures:
+    def _last_failures(self) -> LastFailures:
         """What is remembered; nothing if it is not signed by the pool, which is said."""
-        if last_failures.KEY not in stored:
-            return LastFailures()
-        try:
-            return self._services.pool_door.unseal(
-                LastFailures, stored[last_failures.KEY], project, last_failures.KEY
+        if self._failures is None:
+            self._failures, warning = failure_memory.opened(
+                self._stored_timings(), self._services.pool_door, self._project
             )
-        except Untrusted as error:
-            self._services.report(Warned(f"what failed last time is ignored, as it {error}"))
-            return LastFailures()
+            if warning:
+                self._services.report(Warned(warning))
+        return self._failures
 
-    def _urgent(self, manifest: Manifest, stored: dict[str, str], project: str) -> set[int]:
-        """Indices of what is to run before all else."""
+    def _urgent(self, known: Known) -> set[int]:
+        """Indices of what is to run before all else. Raises ConfigError."""
         settings = self._services.settings
         urgent: set[int] = set()
-        if settings.failed_first:
-            failed = set(self._last_failures(stored, project).tests)
-            urgent = {entry.index for entry in manifest if entry.id in failed}
-            self._services.report(
-                Notice(f"first the {plural(len(urgent), 'test')} that failed last time")
+
+        def first(found: Collection[int], which: str) -> None:
+            urgent.update(found)
+            line = (
+                f"first the {plural(len(found), 'test')} {which}" if found else f"no test {which}"
             )
+            self._services.report(Notice(line))
+
+        manifest = known.collected.manifest
+        if settings.failed_first:
+            found = failure_memory.indices(self._last_failures(), manifest)
+            first(found, "that failed last time")
         if settings.changed_first is not None:
             files = self._services.changed_files(settings.changed_first)
-            changed = {entry.index for entry in manifest if entry.file in files}
-            self._services.report(
-                Notice(
-                    f"first the {plural(len(changed), 'test')} of files that differ from"
-                    f" {settings.changed_first}"
-                )
-            )
-            urgent |= changed
+            found = [entry.index for entry in manifest if entry.file in files]
+            first(found, f"of files that differ from {settings.changed_first}")
         return urgent
 
     def _order_facts(
         self,
         stored: dict[str, str],
-        project: str,
         manifest: Manifest,
         atoms: tuple[planner.Atom, ...],
         *,
@@ -561,7 +559,7 @@ class RunLifecycle:
     ) -> OrderFacts:
         known: dict[str, OrderFact] = {}
         if settles:
-            known, warning = order_memory.opened(stored, self._services.pool_door, project)
+            known, warning = order_memory.opened(stored, self._services.pool_door, self._project)
             if warning:
                 self._services.report(Warned(warning))
         digests = order_memory.CodeDigests(Path(self._request.root))
@@ -670,19 +668,13 @@ class RunLifecycle:
         learned = timings.learn(ran, machine.class_seconds, planned.samples)
         after = timings.without_stale_hints(planned.samples | learned)
         new = {key: after[key] for key in (planned.imported.keys() | learned.keys()) & after.keys()}
+        door, project = self._services.pool_door, self._project
         try:
-            project = project_name(planned.known.snapshot.request)
-            facts = order_memory.sealed(
-                self._learned_of_order(planned), self._services.pool_door, project
-            )
+            facts = order_memory.sealed(self._learned_of_order(planned), door, project)
             new |= self._learned_of_building(planned)
             encoded = {name: timings.encode(sample) for name, sample in new.items()}
-            failed = last_failures.learn(
-                self._last_failures(planned.stored, project), machine.verdicts.values()
-            )
-            facts[last_failures.KEY] = self._services.pool_door.seal(
-                failed, project, last_failures.KEY
-            )
+            failed = last_failures.learn(self._last_failures(), machine.verdicts.values())
+            facts |= failure_memory.sealed(failed, door, project)
             alone = self._sequential(planned)
             self._services.timings(project).save({**encoded, **facts, **alone})
         except InfrastructureError as error:
@@ -697,10 +689,9 @@ class RunLifecycle:
         return {timings.TEMPLATES: timings.fold(known, seconds)} if seconds else {}
 
     def _save_build_seconds(self, planned: Planned) -> None:
-        project = project_name(planned.known.snapshot.request)
         learned = self._learned_of_building(planned)
         try:
-            self._services.timings(project).save(
+            self._services.timings(self._project).save(
                 {name: timings.encode(sample) for name, sample in learned.items()}
             )
         except InfrastructureError as error:

@@ -16,7 +16,8 @@ from dct_celery.dispatcher.event_loop import EventLoop
 from dct_celery.dispatcher.fleet import Fleet
 from dct_celery.dispatcher.services import DispatcherServices
 from dct_celery.errors import InfrastructureError, Interrupted, ProjectError, UsageError
-from dct_celery.protocol.workers import RunStage
+from dct_celery.protocol.workers import RunStage, WorkerInfo
+from dct_celery.wire import messages
 
 #: Seconds for first clones, once every worker is ready.
 _CLONES = 15.0
@@ -44,19 +45,17 @@ class Warmed:
         yield f"{plural(len(self.workers), 'worker')} warm{clones}{saves}"
 
 
-def wait(services: DispatcherServices, loop: EventLoop, fleet: Fleet, aliases: int) -> Warmed:
-    """Returns when every worker that is connected is ready or has refused. `aliases`: how many
-    databases the suite uses.
+def wait(
+    services: DispatcherServices, loop: EventLoop, fleet: Fleet, loaded: messages.Loaded
+) -> Warmed:
+    """Returns when a worker is ready, and every other one is, too, or has refused.
 
     Raises InfrastructureError, UsageError or ProjectError if none becomes ready, Interrupted.
     """
-    while not _all_settled(services.run, fleet):
+    # If all refuse, the loop stops, with the exit code that their reasons call for.
+    while not (ready := _ready(services.run, fleet)):
         _step(services, loop)
-    ready = [worker for worker in fleet.usable if worker.runs.get(services.run) is RunStage.READY]
-    if not ready:
-        names = ", ".join(sorted(fleet.refusals))
-        raise InfrastructureError(f"no worker is warm: {names} refused; see above")
-    wanted = sum(worker.slots for worker in ready) * aliases
+    wanted = sum(min(worker.slots, loaded.count) for worker in ready) * len(loaded.databases)
     deadline = services.clock() + _CLONES
     use = loop.worker_reports.databases
     while use.sums.get("cloned", 0) + use.sums.get("adopted", 0) < wanted:
@@ -68,13 +67,10 @@ def wait(services: DispatcherServices, loop: EventLoop, fleet: Fleet, aliases: i
     return Warmed(dict(use.workers), refused, clones, use.build_seconds)
 
 
-def _all_settled(run: str, fleet: Fleet) -> bool:
-    stages = [worker.runs.get(run) for worker in fleet.usable]
-    return (
-        bool(fleet.workers)
-        and all(stage is RunStage.READY for stage in stages)
-        and bool(stages or fleet.refusals)
-    )
+def _ready(run: str, fleet: Fleet) -> list[WorkerInfo]:
+    """All that can take part, once each of them is ready; else none."""
+    usable = fleet.usable
+    return usable if all(one.runs.get(run) is RunStage.READY for one in usable) else []
 
 
 def _step(services: DispatcherServices, loop: EventLoop) -> None:

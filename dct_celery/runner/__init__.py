@@ -10,7 +10,7 @@ a slot for each core. Where they cannot be distributed, they run in sequence, wh
 test process of dct the class is Django's DiscoverRunner, so runs never nest.
 
 `command_line` makes the arguments of `dct run`, `project_settings` reads the Django settings,
-`process` starts the process, `results` is what is known afterwards.
+`environment` is that of the process, `results` is what is known afterwards.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.management.base import CommandError
 from django.test.runner import DiscoverRunner
 
+from dct_celery.runner import arguments
 from dct_celery.runner.results import Metrics, Results
 
 if TYPE_CHECKING:
@@ -60,82 +61,7 @@ class ConcurrentTestRunner(DiscoverRunner):
     @classmethod
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         super().add_arguments(parser)
-        add = parser.add_argument_group("dct").add_argument
-        add("-x", action="store_true", dest="failfast", help="As --failfast.")
-        add("-n", metavar="N", dest="most_slots", help="Use at most N slots, as --parallel N.")
-        add("--runner", metavar="DOTTED", dest="runner_class", help="As --testrunner.")
-        add("--coverage", action="store_true", help="Measure coverage of the project's code.")
-        add("--junitxml", metavar="PATH", help="Write JUnit XML.")
-        add("--junit-xml", metavar="PATH", help="As --junitxml.")
-        add("--json", metavar="PATH", help="Write the report as JSON.")
-        add(
-            "--benchmark",
-            nargs="?",
-            const="auto",
-            metavar="PATH",
-            help="Print a benchmark report; with PATH, write it as JSON, too.",
-        )
-        add("--store", metavar="URL", help="URL of the Redis or Valkey that keeps the run.")
-        add("--broker", metavar="URL", help="URL of the Celery broker. Default: the store.")
-        add("--pool", metavar="NAME", help="Pool of workers to use.")
-        add(
-            "--local",
-            nargs="?",
-            const="auto",
-            metavar="N",
-            help="Run on N slots of this machine instead of a fleet. Default: one per core, memory"
-            " permitting.",
-        )
-        add(
-            "--sequential",
-            action="store_true",
-            help="Run the tests here, in sequence, as Django's own runner does.",
-        )
-        add(
-            "--fallback",
-            metavar="none|sequential",
-            help="Where tests cannot be distributed. Default: run them in sequence.",
-        )
-        add("--timeout", metavar="SECONDS", help="Seconds that the whole run may take.")
-        add(
-            "--test-timeout",
-            metavar="SECONDS",
-            help="End a test that takes longer. Default: ten times its last duration, at least 60.",
-        )
-        add(
-            "--fixture-timeout",
-            metavar="SECONDS",
-            help="End a class or module fixture that takes longer. Default: 300, or more by"
-            " earlier runs.",
-        )
-        add(
-            "--reruns",
-            metavar="N",
-            help="Run each failed test again, up to N times. Default: 0.",
-        )
-        add(
-            "--reruns-budget",
-            metavar="PERCENT",
-            help="Stop reruns once more than PERCENT of all tests have failed. Default: 10.",
-        )
-        add(
-            "--timings-file",
-            metavar="PATH",
-            help="Keep the timings of the project in this file, too. Default: the setting"
-            " TEST_TIMINGS_FILE.",
-        )
-        add(
-            "--import-timings",
-            metavar="PATH",
-            help="Plan with the timings in this file where no run has measured.",
-        )
-        add("--import-timings-csv", metavar="PATH", help="The same from a file in CSV.")
-        add(
-            "--export-timings",
-            metavar="PATH",
-            help="Write the timings of the project to this file at the end.",
-        )
-        add("--export-timings-csv", metavar="PATH", help="The same in CSV.")
+        arguments.add_to(parser)
 
     @property
     def report(self) -> dict[str, Any]:
@@ -181,13 +107,15 @@ class ConcurrentTestRunner(DiscoverRunner):
             return int(failures)
 
         def _run_distributed(self, planned: Plan) -> int:
-            from dct_celery.runner.process import colours, environment, run
+            from dct_celery.bootstrap import subcommand
+            from dct_celery.runner.environment import colours, environment
 
             command, *arguments = planned.argv
             with self._results.kept_in(planned.report) as flags:
-                code = run(
+                code = subcommand.run(
                     [sys.executable, "-P", "-m", "dct_celery.cli", command, *flags, *arguments],
                     {**environment(), **planned.environment, **colours(self.given)},
+                    apart=True,
                 )
             if code not in (0, _FAILED):
                 raise SystemExit(code)
