@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import subprocess
 from pathlib import Path
 
@@ -57,6 +58,19 @@ def test_a_worker_warms_its_checkout_when_it_starts(
     finished = fleet.run(project, "--code", "checkout")
     (how,) = finished.json["databases"]["workers"].values()
     assert how["templates"] == "reused"
+
+
+def test_workers_that_no_retry_makes_fit_are_named_and_end_it_with_4(
+    fleet: Fleet, place: Path
+) -> None:
+    # Given
+    fleet.worker("stranger", DCT_SIGNING_KEY=secrets.token_hex(16))
+    # When
+    refused = fleet.again("warm", make_project(place, PASSING))
+    # Then
+    assert refused.code == 4, refused
+    assert "stranger@" in refused.error
+    assert "signing key" in refused.error
 
 
 def test_where_there_is_nothing_to_prepare_for_the_worker_says_so(fleet: Fleet) -> None:

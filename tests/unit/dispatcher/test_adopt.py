@@ -17,7 +17,7 @@ from dct_celery.dispatcher.journal import open_journal
 from dct_celery.dispatcher.lifecycle import RunLifecycle
 from dct_celery.dispatcher.run_snapshot import RunSnapshot
 from dct_celery.dispatcher.timing_files import TimingFiles
-from dct_celery.errors import StoreUnavailable, Untrusted
+from dct_celery.errors import ConfigError, StoreUnavailable, Untrusted
 from dct_celery.ports import DISPATCHER_LEASE_MS
 from dct_celery.protocol.door import Door
 from dct_celery.protocol.heads import compress
@@ -156,6 +156,23 @@ def test_a_run_that_was_attached_to_has_taken_the_time_since_it_began(
     adopted.journal.close()
     # Then
     assert (report.started_at, report.seconds["wall"]) == (5.0, 60.0)
+
+
+def test_a_machine_without_the_checkout_goes_on_with_a_run_that_took_changed_files_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    services = services_of(tmp_path, store := MemoryStore())
+    run, adopted = lifecycle(services, store)
+    services.settings = Settings(changed_first="HEAD", failed_first=True)
+    services.changed_files.side_effect = ConfigError("git cannot compare")
+    for step in ("catch_up", "follow"):
+        monkeypatch.setattr(EventLoop, step, lambda *_, **__: None)
+    # When
+    report = run.go_on(adopted)
+    adopted.journal.close()
+    # Then
+    assert len(report.verdicts) == len(adopted.snapshot.to_collected().manifest)
 
 
 def test_what_only_a_file_knows_is_kept_after_the_run_and_what_runs_have_measured_stays(

@@ -275,6 +275,27 @@ def test_what_a_dispatcher_has_journalled_the_next_one_acknowledges(
     second.close()
 
 
+def test_when_the_first_test_failed_is_known_where_it_was_seen(four: Scene, tmp_path: Path) -> None:
+    # Given a failure under a dispatcher that died
+    held = begun(four)
+    four.now += 5
+    four.ledger.append(held, 2, as_sent(finished(1, "failed")), 5000)
+    four.loop.step()
+    assert four.loop.first_failure == four.now
+    assert four.loop._journal is not None
+    four.loop._journal.close()
+    # When another one goes on, and sees a second failure
+    second = Scene(tmp_path, four.store, slots=0, count=4)
+    second.stored_run.epoch = second.loop._epoch = second.ledger.adopt(YOU, dead=True).epoch
+    second.services.owner = YOU
+    second.loop.catch_up(second.journal(go_on=True), whole=True)
+    four.ledger.append(held, 3, as_sent(finished(2, "failed")), 5000)
+    second.loop.step()
+    # Then it does not take that for the first
+    assert second.loop.first_failure == 0.0
+    second.close()
+
+
 def test_nothing_is_published_again_while_the_stream_is_ahead(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
