@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import secrets
 import subprocess
 from pathlib import Path
 
@@ -63,14 +62,15 @@ def test_a_worker_warms_its_checkout_when_it_starts(
 def test_workers_that_no_retry_makes_fit_are_named_and_end_it_with_4(
     fleet: Fleet, place: Path
 ) -> None:
-    # Given
-    fleet.worker("stranger", DCT_SIGNING_KEY=secrets.token_hex(16))
+    # Given a suite that cannot be built where a variable is missing
+    fleet.worker()
+    project = make_project(place, PASSING, settings='SECRET_KEY = os.environ["SHELF_SECRET"]\n')
     # When
-    refused = fleet.again("warm", make_project(place, PASSING))
+    refused = fleet.again("warm", project, SHELF_SECRET="x")
     # Then
     assert refused.code == 4, refused
-    assert "stranger@" in refused.error
-    assert "signing key" in refused.error
+    assert "build-a@" in refused.err
+    assert "SHELF_SECRET" in refused.error
 
 
 def test_where_there_is_nothing_to_prepare_for_the_worker_says_so(fleet: Fleet) -> None:
