@@ -131,11 +131,23 @@ class Lane:
         process = cast(Any, self.process)
         process._inbox, process._outbox = self._order, self._records
         self._slot_run: Any = Mock(
-            ledger=self.ledger, test_timeout=None, fixture_timeout=None, process=self.process
+            ledger=self.ledger,
+            test_timeout=None,
+            fixture_timeout=None,
+            process=self.process,
+            measured=False,
+            metrics=False,
+            artifacts=False,
+            artifact_paths=(),
+            session=False,
+            slot=0,
         )
+        self._slot_run.torn_down.return_value = []
+        self._slot_run.used.return_value = []
+        self._slot_run.alone = False
         self._slot_run.folder.spool = folder
         self._slot_run.folder.over = False
-        self._slot_run.process_for = lambda *_: self.process
+        self._slot_run.process_for = lambda *_, **__: self.process
         self._slot_run.database_use = dict
         self._services: Any = Mock(clock=clock)
         self._services.folder.draining = folder / "none"
