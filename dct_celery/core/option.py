@@ -189,4 +189,6 @@ def expected(option: Option) -> str:
         text += f", at most {option.maximum:g}"
     if option.rule and option.kind == "list":
         text += f": {option.rule}"
+    if option.kind == "int" and option.bare is not None:
+        text += ", or auto"
     return f"{text}, or none" if option.off else text

@@ -141,8 +141,7 @@ def check(
         _refuse_host(one, deny_hosts, addresses)
         _refuse_pinned(one)
         if rule := _production(one, allow, deny):
-            refusal = GuardRefused if rule.startswith("--") else NameRefused
-            raise refusal(f"database {one.alias!r}: {_says(one, rule)}; {_fix(one, rule)}")
+            raise _refusal(rule)(f"database {one.alias!r}: {_says(one, rule)}; {_fix(one, rule)}")
     for other in configured:
         if not other.used and (rule := _production(other, allow, deny)):
             _refuse_neighbour(other, rule, used)
@@ -310,13 +309,17 @@ def _refuse_pinned(one: Configured) -> None:
         )
 
 
+def _refusal(rule: str) -> type[GuardRefused]:
+    """What a user has denied is refused for good, what only looks like production is not."""
+    return GuardRefused if rule.startswith("--") else NameRefused
+
+
 def _refuse_neighbour(other: Configured, rule: str, used: Iterable[Configured]) -> None:
     """Tests would share a server with production, even if they never use that database."""
     for one in used:
         if one.server == other.server and one.vendor != "sqlite":
             lack = " has no TEST settings and" if not one.test else ""
-            refusal = GuardRefused if rule.startswith("--") else NameRefused
-            raise refusal(
+            raise _refusal(rule)(
                 f"database {one.alias!r}{lack} shares the server {one.where} with {other.alias!r},"
                 f" of which {_says(other, rule)}; point HOST of {one.alias!r} at a test server in"
                 f" the settings that tests use, or {_excuse(other, rule)}"

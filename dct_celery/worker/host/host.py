@@ -282,7 +282,8 @@ class Host:
         ]
         if not reasons:
             return {}
-        return {"short": f"{plural(len(reasons), 'slot')} of {self._slots} back off: {reasons[0]}"}
+        slots = plural(self._slots, "slot")
+        return {"short": f"{len(reasons)} of {slots} backing off: {reasons[0]}"}
 
     def _info(self) -> WorkerInfo:
         return WorkerInfo(
