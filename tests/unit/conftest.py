@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+
 import pytest
 
 from dct_celery.security import masking
@@ -11,3 +14,11 @@ from dct_celery.security import masking
 def _no_secrets_of_other_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings that one test loads must not put holes into what another one prints."""
     monkeypatch.setattr(masking, "PROCESS", masking.Masker())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _temporary_files_go() -> Iterator[None]:
+    """Folders of forks outlive the objects that tests make them with: a worker removes them."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
