@@ -18,6 +18,7 @@ from psycopg import sql
 
 from dct_celery.adapters.databases.postgres import copy, dump, heal, liveness
 from dct_celery.adapters.databases.postgres import server as postgres_module
+from dct_celery.adapters.databases.postgres.server import PostgresServer
 from dct_celery.adapters.embedded import EmbeddedPostgres
 from dct_celery.core.databases.names import ownership_limit
 from dct_celery.errors import CloneFailed, DatabaseError, DatabaseUnfit, ServerFault
@@ -663,6 +664,54 @@ def test_a_role_that_may_create_databases_is_enough_for_everything(
         server.drop(one)
     # Then
     assert not any(postgres.exists(one) for one in (name, template, again))
+
+
+@pytest.mark.parametrize("step", ["heal", "drop"])
+def test_a_session_of_a_superuser_that_is_about_to_close_is_waited_for(
+    postgres: PostgresScene, step: str
+) -> None:
+    # Given a role that may not end it
+    server, template, name = _healed_by_a_role(postgres)
+    with postgres.session(name) as session:
+        closing = threading.Timer(0.3, session.close)
+        closing.start()
+        # When
+        if step == "heal":
+            name = server.heal(name, template, postgres.name(), CLONE)
+        else:
+            server.drop(name)
+        closing.join()
+    # Then
+    assert postgres.exists(name) == (step == "heal")
+
+
+def test_a_session_of_a_superuser_that_stays_is_named(
+    postgres: PostgresScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    monkeypatch.setattr(postgres_module, "_PATIENCE", 0.2)
+    server, template, name = _healed_by_a_role(postgres)
+    with postgres.session(name) as session:
+        pid = session.info.backend_pid
+        # When
+        with pytest.raises(CloneFailed, match=rf"still in use; connected: {pid}"):
+            server.heal(name, template, postgres.name(), CLONE)
+        with pytest.raises(DatabaseError, match="must be a superuser"):
+            server.drop(name)
+
+
+def _healed_by_a_role(postgres: PostgresScene) -> tuple[PostgresServer, str, str]:
+    """A server as a role sees it that may only create databases, with a template of its own and a
+    clone that is healed in its place.
+    """
+    role = postgres.role("CREATEDB")
+    server, template = postgres.server(role, "secret"), postgres.name()
+    postgres.create(template, owner=role)
+    postgres.run(template, f"ALTER TABLE book OWNER TO {role}; ALTER TABLE loan OWNER TO {role}")
+    server.seal(template, TEMPLATE)
+    name = postgres.name()
+    server.clone(template, name, CLONE)
+    return server, template, server.heal(name, template, postgres.name(), CLONE)
 
 
 def test_a_template_of_another_role_is_explained(postgres: PostgresScene) -> None:

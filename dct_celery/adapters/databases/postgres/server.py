@@ -27,7 +27,7 @@ from dct_celery.adapters.databases.postgres.liveness import (
     locked_by_us,
     one_of,
 )
-from dct_celery.adapters.databases.postgres.session import PostgresSession
+from dct_celery.adapters.databases.postgres.session import PostgresSession, sqlstate
 from dct_celery.adapters.databases.postgres.state import read_shape, read_state
 from dct_celery.core.databases.marks import Found, Mark, why_void
 from dct_celery.core.databases.names import OURS, ownership_limit
@@ -42,6 +42,8 @@ SEALED = ("template", "flushed")
 _HALF_DROPPED = -2
 #: Seconds that ending sessions get to disappear before a template is sealed.
 _PATIENCE = 2.0
+#: SQLSTATE: this role may not.
+_FORBIDDEN = "42501"
 #: Characters of a template's name with which the name of its temporary clones begins.
 _SCRATCH = 46
 #: Seconds after which a temporary clone may be collected.
@@ -318,9 +320,16 @@ class PostgresServer:
             self._session.run(
                 sql.SQL("ALTER DATABASE {} WITH IS_TEMPLATE false").format(sql.Identifier(name))
             )
-        self._session.run(
-            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
-        )
+        drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+        try:
+            self._session.run(drop)
+        except DatabaseError as error:
+            if sqlstate(error) != _FORBIDDEN:
+                raise
+            # A session of a stronger role: it may be about to close.
+            with contextlib.suppress(DatabaseError):
+                self._wait_for_quiet(name)
+            self._session.run(drop)
 
     def _wait_for_quiet(self, name: str) -> None:
         until = time.monotonic() + _PATIENCE
@@ -333,9 +342,16 @@ class PostgresServer:
             time.sleep(0.005)
 
     def _end_sessions(self, name: str) -> None:
-        """Ends every session on the database."""
+        """Ends every session on the database, but those of a stronger role: they are waited for, as
+        they may be about to close. Raises DatabaseError if one stays.
+        """
         for pid, _ in sessions_on(self._session, name):
-            self._session.rows("SELECT pg_terminate_backend(%s)", [pid])
+            try:
+                self._session.rows("SELECT pg_terminate_backend(%s)", [pid])
+            except DatabaseError as error:
+                if sqlstate(error) != _FORBIDDEN:
+                    raise
+                self._wait_for_quiet(name)
             self._session.wait_until_closed(pid)
 
     def _rename(self, name: str, fresh: str, mark: Mark, made: list[str]) -> None:
