@@ -22,6 +22,7 @@ from billiard.process import current_process
 from celery import bootsteps, signals
 from celery.exceptions import WorkerShutdown
 from celery.worker import state
+from kombu.asynchronous import set_event_loop
 
 from dct_celery.adapters.addresses import resolve
 from dct_celery.adapters.celeryqueue.app import App, make_app
@@ -165,16 +166,23 @@ def _add_steps(app: App, main: _MainProcess, prove_servers: Callable[[], None]) 
             main.start(parent)
 
         def stop(self, parent: Any) -> None:
-            """Nothing: slots still finish their chunks, and then `worker_shutdown` comes."""
+            """Slots still finish their chunks, and then `worker_shutdown` comes."""
+            if app.broker.kind != "amqp":
+                # Only RabbitMQ has to be answered meanwhile. With its loop, Celery would wait half
+                # a second more for the thread that does so.
+                set_event_loop(None)
 
     app.steps["worker"] |= {ServersStep, HostStep}
     app.steps["consumer"].add(RunQueues)
 
 
 def _connect_signals(main: _MainProcess) -> None:
-    def close_slots() -> None:
+    def end_pool_child(exitcode: int, **_: object) -> None:
         for slot in _slots.values():
             slot.close()
+        # billiard would send a last message, which nothing needs as the end is seen, and sleep for
+        # a second.
+        os._exit(exitcode)
 
     def set_up_log(logger: logging.Logger, **_: object) -> None:
         for handler in logger.handlers:
@@ -190,7 +198,7 @@ def _connect_signals(main: _MainProcess) -> None:
     signals.after_setup_logger.connect(set_up_log, weak=False)
     signals.worker_shutting_down.connect(lambda **_: main.drain(), weak=False)
     signals.worker_shutdown.connect(lambda **_: main.stop(), weak=False)
-    signals.worker_process_shutdown.connect(lambda **_: close_slots(), weak=False)
+    signals.worker_process_shutdown.connect(end_pool_child, weak=False)
 
 
 def _add_task(app: App, settings: Settings) -> None:

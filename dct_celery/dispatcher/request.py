@@ -206,7 +206,10 @@ def _plain_arguments(settings: Settings) -> list[str]:
             flag = max(option.flags, key=len)
             if option.name == "coverage":
                 instead = "measure with pytest's --cov (pytest-cov) instead"
-            raise ConfigError(f"{flag} is for Django's tests; {instead}")
+            raise ConfigError(
+                f"{flag}, or {option.name} in [tool.dct], is for Django's tests; remove it, and"
+                f" {instead}"
+            )
     if settings.backend != PYTEST:
         return [*settings.extra, *settings.labels]
     given, words = split_arguments(settings.labels)

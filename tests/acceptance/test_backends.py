@@ -161,7 +161,10 @@ def test_the_command_that_is_shown_for_a_failure_runs_it_again(fleet: Fleet, pro
             "the backend arithmetic:check_sum has no method load",
         ),
         ([*BACKEND, "missing"], "ModuleNotFoundError: No module named 'missing'"),
-        ([*BACKEND, "--tag", "slow", "arithmetic"], "--tag is for Django's tests"),
+        (
+            [*BACKEND, "--tag", "slow", "arithmetic"],
+            "--tag, or tag in [tool.dct], is for Django's tests",
+        ),
     ],
 )
 def test_a_backend_that_cannot_be_used_is_one_clear_error(
