@@ -159,10 +159,9 @@ def make_atom(
     *,
     need: Need = Need.PRISTINE,
     locks: tuple[str, ...] = (),
-    known: bool = True,
 ) -> Atom:
     """An atom of one index."""
-    return Atom((first,), phase, need, estimate, locks, known)
+    return Atom((first,), phase, need, estimate, locks)
 
 
 def make_samples(manifest: Manifest, seconds: Iterable[float | None]) -> dict[str, Sample]:

@@ -43,8 +43,6 @@ class Atom:
     estimate: float
     #: Sorted names: "port:N", "file:PATH".
     locks: tuple[str, ...]
-    #: False if nothing is known of the duration of its tests.
-    known: bool
     #: Aliases that the sequential run has flushed before it reaches this atom.
     flushed: tuple[str, ...] = ()
     #: Aliases that its own tests flush.
@@ -124,9 +122,6 @@ def _atom(group: Sequence[Entry], estimates: Estimates, first_flush: Mapping[str
         need=_need(phase, flushed),
         estimate=tests + classes,
         locks=tuple(sorted({name for entry in group for name in entry.locks})),
-        # One is enough: a test that is always skipped is never timed, and must not make its class
-        # look new in every run.
-        known=any(seconds is not None for seconds in times),
         flushed=flushed,
         flushes=tuple(
             sorted({alias for entry in group if entry.flushes for alias in entry.databases})

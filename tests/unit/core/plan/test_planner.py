@@ -108,7 +108,6 @@ def test_chunks_go_out_in_canonical_order_whatever_their_length_or_phase() -> No
     # Given
     phases = [Phase.ISOLATED, Phase.TRANSACTIONAL, Phase.NO_DATABASE]
     plan = [make_atom(number, 0.1 + number % 3, phases[number % 3]) for number in range(60)]
-    plan[7] = make_atom(7, 0.1, phases[1], known=False)
     # When
     chunks = _drain(Planner(plan, chunk_seconds=0.01), 1)
     # Then
@@ -180,9 +179,9 @@ def test_a_long_atom_with_enough_work_behind_it_keeps_its_place() -> None:
     assert [chunk.indices for chunk in chunks[:7]] == [(n,) for n in range(7)]
 
 
-def test_classes_never_timed_are_not_tied_together_where_the_fair_share_is_small() -> None:
+def test_classes_are_not_tied_together_where_the_fair_share_is_small() -> None:
     # Given: as many classes as slots
-    plan = [make_atom(number, 0.4, known=False) for number in range(64)]
+    plan = [make_atom(number, 0.4) for number in range(64)]
     # When
     chunks = _drain(Planner(plan), 64)
     # Then
