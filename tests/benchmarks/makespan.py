@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from dct_celery.core.model import Manifest, Phase
-from dct_celery.core.plan.planner import Planner, atoms
+from dct_celery.core.plan.planner import Atom, Planner, atoms
 from dct_celery.core.plan.timings import Estimates, Sample, test_key
 from tests.support.factories import group, make_manifest
 
@@ -73,8 +73,13 @@ def ours(suite: Suite, samples: dict[str, Sample]) -> Source:
 
 def longest_first(suite: Suite, samples: dict[str, Sample]) -> Source:
     """The best plan that knows durations alone: half the fair share, the longest atoms first."""
-    found = atoms(suite.manifest, Estimates(samples, suite.manifest))
-    left = sorted(found, key=lambda atom: (atom.phase, atom.known, atom.estimate), reverse=True)
+    estimates = Estimates(samples, suite.manifest)
+
+    def timed(atom: Atom) -> bool:
+        return any(estimates.planned(suite.manifest[n]) is not None for n in atom.indices)
+
+    found = atoms(suite.manifest, estimates)
+    left = sorted(found, key=lambda atom: (atom.phase, timed(atom), atom.estimate), reverse=True)
     total = [sum(atom.estimate for atom in left)]
     left.reverse()
 

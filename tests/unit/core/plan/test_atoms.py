@@ -181,16 +181,14 @@ def test_an_estimate_is_the_tests_and_each_class_once() -> None:
     (atom,) = atoms(manifest, Estimates(samples, manifest))
     # Then
     assert atom.estimate == pytest.approx(4.0 + 2.0 + 4.0 + 8.0 + 300.0)
-    assert atom.known
 
 
-def test_an_atom_is_unknown_while_none_of_its_tests_was_timed() -> None:
+def test_tests_that_were_never_timed_have_the_estimate_of_any_test() -> None:
     # Given
     manifest = make_manifest(group("a.T", count=2))
     # When
     (atom,) = atoms(manifest, Estimates({"c:a.T": Sample(1.0, 1)}, manifest))
     # Then
-    assert not atom.known
     assert atom.estimate == pytest.approx(2 * timings.FALLBACK_SECONDS + 1.0)
 
 
