@@ -261,20 +261,19 @@ def _brittle(atom: int, passed_alone: bool, partners: Sequence[int], reach: Reac
         else:
             good_from = middle
             so_far = _needs(_stretch(good_from, atom))
-    needed: Preamble = (good_from,)
-    if good_from + 1 < atom and (yield Ask(needed, so_far)):
-        needed = _stretch(good_from, atom)
+    needed = yield from _accomplices(_stretch(good_from, atom), so_far, bad=False)
     if not (yield from _certain(bad=(), good=needed, so_far=so_far)):
         return _FLAKY
     return _needs(needed)
 
 
 def _needs(preamble: Preamble) -> Finding:
-    alone = len(preamble) == 1
-    proven_by = (
-        "fails alone and passes after it" if alone else "fails alone and passes after others"
-    )
+    proven_by = f"fails alone and passes after it{_others(preamble)}"
     return Finding(preamble, OrderKind.BRITTLE, preamble[0], proven_by, shown_after=preamble)
+
+
+def _others(preamble: Preamble) -> str:
+    return f", together with {len(preamble) - 1} more" if len(preamble) > 1 else ""
 
 
 def _victim(
@@ -304,29 +303,30 @@ def _victim(
             bad_from = middle
         else:
             good_from = middle
-    guilty = past[bad_from:]
-    if len(guilty) > 1 and (yield Ask(guilty[:1], so_far)):
-        guilty = guilty[:1]
-    elif len(guilty) > 1:
-        guilty = yield from _pair(guilty, so_far)
+    guilty = yield from _accomplices(past[bad_from:], so_far, bad=True)
     if not (yield from _certain(bad=guilty, good=(), so_far=so_far)):
         return _FLAKY
     return (yield from _cleaned(atom, guilty, reach, needs))
 
 
-def _pair(guilty: Preamble, so_far: Finding) -> Generator[Ask, bool, Preamble]:
-    """The first of these does it only together with others: the last of those that it needs."""
-    too_few, enough = 1, len(guilty)
-    while enough - too_few > 1:
-        middle = (too_few + enough) // 2
-        if (yield Ask(guilty[:middle], so_far)):
-            enough = middle
-        else:
-            too_few = middle
-    pair = (guilty[0], guilty[enough - 1])
-    if pair == guilty or (yield Ask(pair, so_far)):
-        return pair
-    return guilty[:enough]
+def _accomplices(found: Preamble, so_far: Finding, *, bad: bool) -> Generator[Ask, bool, Preamble]:
+    """The first of these, and those of the others without which the test is not `bad`, or is.
+
+    `needed` and `rest` are enough together. The last of the shortest beginning of `rest` that is
+    enough with `needed` is needed as well, and nothing behind it is.
+    """
+    needed, rest = found[:1], found[1:]
+    while rest and (yield Ask(needed, so_far)) is not bad:
+        too_few, enough = 0, len(rest)
+        while enough - too_few > 1:
+            middle = (too_few + enough) // 2
+            if (yield Ask(tuple(sorted({*needed, *rest[:middle]})), so_far)) is bad:
+                enough = middle
+            else:
+                too_few = middle
+        needed = tuple(sorted({*needed, rest[enough - 1]}))
+        rest = rest[: enough - 1]
+    return needed
 
 
 def _cleaned(atom: int, guilty: Preamble, reach: Reach, needs: Needs) -> Search:
@@ -334,8 +334,7 @@ def _cleaned(atom: int, guilty: Preamble, reach: Reach, needs: Needs) -> Search:
     them what they need themselves: a brittle class that fails may pollute because it failed.
     """
     first = guilty[0]
-    others = f", together with {len(guilty) - 1} more" if len(guilty) > 1 else ""
-    after = f"passes alone and fails after it{others}"
+    after = f"passes alone and fails after it{_others(guilty)}"
     victim = Finding(None, OrderKind.VICTIM, first, after, shown_after=guilty)
     so_far = replace(
         victim, proven_by=f"{after}; whether something cleans up was not found out", proven=False

@@ -106,15 +106,12 @@ def test_any_class_before_it_will_do_where_imports_left_something_behind() -> No
     )
 
 
-def test_a_class_that_needs_two_others_gets_all_from_the_first_of_them_on() -> None:
+def test_a_class_that_needs_several_others_gets_them_and_no_more() -> None:
     # When
-    found, _ = search(lambda preamble: not {4, 9} <= {*preamble}, 30)
+    found, _ = search(lambda preamble: not {4, 9, 20} <= {*preamble}, 30)
     # Then
-    assert (found.kind, found.partner, found.preamble) == (
-        OrderKind.BRITTLE,
-        4,
-        tuple(range(4, 30)),
-    )
+    assert (found.kind, found.partner, found.preamble) == (OrderKind.BRITTLE, 4, (4, 9, 20))
+    assert found.proven_by == "fails alone and passes after it, together with 2 more"
 
 
 @given(st.data())
@@ -147,6 +144,21 @@ def test_two_polluters_that_do_it_together_are_both_in_the_evidence() -> None:
     assert (found.kind, found.partner) == (OrderKind.VICTIM, 3)
     assert "together with 1 more" in found.proven_by
     assert (3, 7) in tried
+
+
+@given(st.data())
+def test_polluters_that_do_it_together_are_all_in_the_evidence_and_no_others(
+    data: st.DataObject,
+) -> None:
+    # Given
+    past = tuple(sorted(data.draw(st.sets(st.integers(0, 99), min_size=1))))
+    together = data.draw(st.sets(st.sampled_from(past), min_size=1, max_size=5))
+    # When
+    found, tried = search(lambda preamble: together <= {*preamble}, 100, past)
+    # Then
+    assert found.shown_after == tuple(sorted(together))
+    assert found.partner == min(together)
+    assert len(tried) < 40 + 10 * len(together)
 
 
 def test_what_fails_and_passes_after_the_same_is_flaky() -> None:
