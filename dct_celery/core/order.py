@@ -261,7 +261,7 @@ def _brittle(atom: int, passed_alone: bool, partners: Sequence[int], reach: Reac
         else:
             good_from = middle
             so_far = _needs(_stretch(good_from, atom))
-    needed = yield from _accomplices(_stretch(good_from, atom), so_far, bad=False)
+    needed = yield from _fewest((good_from,), _stretch(good_from + 1, atom), so_far, bad=False)
     if not (yield from _certain(bad=(), good=needed, so_far=so_far)):
         return _FLAKY
     return _needs(needed)
@@ -303,19 +303,22 @@ def _victim(
             bad_from = middle
         else:
             good_from = middle
-    guilty = yield from _accomplices(past[bad_from:], so_far, bad=True)
+    guilty = yield from _fewest(
+        past[bad_from : bad_from + 1], past[bad_from + 1 :], so_far, bad=True
+    )
     if not (yield from _certain(bad=guilty, good=(), so_far=so_far)):
         return _FLAKY
     return (yield from _cleaned(atom, guilty, reach, needs))
 
 
-def _accomplices(found: Preamble, so_far: Finding, *, bad: bool) -> Generator[Ask, bool, Preamble]:
-    """The first of these, and those of the others without which the test is not `bad`, or is.
+def _fewest(
+    needed: Preamble, rest: Sequence[int], so_far: Finding, *, bad: bool
+) -> Generator[Ask, bool, Preamble]:
+    """`needed`, and those of `rest` without which the test is not `bad` after it, or is.
 
-    `needed` and `rest` are enough together. The last of the shortest beginning of `rest` that is
-    enough with `needed` is needed as well, and nothing behind it is.
+    After both it is. The last of the shortest beginning of `rest` that is enough with `needed` is
+    needed as well, and nothing behind it is.
     """
-    needed, rest = found[:1], found[1:]
     while rest and (yield Ask(needed, so_far)) is not bad:
         too_few, enough = 0, len(rest)
         while enough - too_few > 1:

@@ -27,7 +27,7 @@ MOST_TESTS = 100
 class OrderFact:
     """What is known of one class."""
 
-    #: Digest of the code of the class and of those in `before`.
+    #: Digest of the code of the class, of those in `before`, and of all from `since` to the class.
     code: str
     #: It passed in a process in which nothing ran before it.
     passed_alone: bool = False
@@ -36,6 +36,8 @@ class OrderFact:
     before: Annotated[tuple[str, ...], AtMost(MOST_BEFORE)] = ()
     #: It fails in canonical order (a victim that nothing cleans up for).
     fails: bool = False
+    #: Among the classes from this one to the victim, something cleans up for it; else empty.
+    since: str = ""
     #: Ids of the tests that it is about; empty for all of the class.
     tests: Annotated[tuple[str, ...], AtMost(MOST_TESTS)] = ()
     proven_by: str = ""
@@ -123,12 +125,14 @@ class OrderFacts:
                 continue
             alone = position in self.passed_alone or position in new
             ids = tests.get(position, ())
+            since = _cleaned_since(finding, position)
             new[position] = OrderFact(
-                self._code((position, *before)),
+                self._code((*before, *range(since, position + 1))),
                 alone or finding.kind is OrderKind.VICTIM,
                 finding.kind,
                 tuple(map(self._name, before)),
                 position in bad,
+                self._name(since) if since < position else "",
                 ids if len(ids) <= MOST_TESTS else (),
                 finding.proven_by,
                 self._facts[position].ordinary if position in self._facts else {},
@@ -167,9 +171,10 @@ class OrderFacts:
         """Whether the fact is about the code as it is, and its other classes run here before it."""
         position = self._position[cls]
         before = [self._position.get(other, position) for other in fact.before]
-        if any(other >= position for other in before):
+        since = self._position.get(fact.since, position)
+        if any(other >= position for other in (*before, *([since] if fact.since else []))):
             return False
-        return bool(fact.code) and fact.code == self._code((position, *before))
+        return bool(fact.code) and fact.code == self._code((*before, *range(since, position + 1)))
 
     def _blank(self, position: int) -> OrderFact:
         return OrderFact(self._code((position,)))
@@ -183,3 +188,12 @@ class OrderFacts:
 
     def _name(self, position: int) -> str:
         return self._manifest[self._atoms[position].indices[0]].unit
+
+
+def _cleaned_since(finding: Finding, position: int) -> int:
+    """Where the stretch before the victim begins that cleaned up for it; `position` if none did."""
+    since = position
+    if finding.kind is OrderKind.VICTIM and finding.preamble is not None:
+        while since - 1 in finding.preamble:
+            since -= 1
+    return since

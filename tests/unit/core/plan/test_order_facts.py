@@ -113,6 +113,18 @@ def test_a_fact_expires_with_the_code_of_the_class_or_of_its_partner() -> None:
         assert later.notes() == {}
 
 
+def test_that_something_cleans_up_for_a_victim_is_forgotten_where_that_may_be_gone() -> None:
+    # Given: class 3, between the polluter and the victim
+    known = learned(CLEANED)
+    kept = make_manifest(*(group(f"a.C{number}", count=2) for number in (2, 3, 4, 5)))
+    changed = make_manifest(*(group(f"a.{name}", count=2) for name in ("C2", "CX", "C4", "C5")))
+    gone = make_manifest(*(group(f"a.C{number}", count=2) for number in (2, 4, 5)))
+    # Then
+    assert facts(known, kept).notes()
+    assert facts(known, changed).notes() == {}
+    assert facts(known, gone).notes() == {}
+
+
 def test_a_partner_that_is_not_selected_or_runs_later_is_no_reason_for_anything() -> None:
     # Given
     known = learned(BRITTLE)
