@@ -165,7 +165,7 @@ class Host:
                 self._services.registry.leave(self._services.name)
 
     def _loop(self) -> None:
-        pause = POLL
+        pause = 0.0
         while not self._clock.wait(self._stop, pause):
             pause = self._round()
 
