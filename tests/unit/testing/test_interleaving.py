@@ -94,7 +94,7 @@ def test_threads_that_wait_for_each_other_are_given_up_with_their_places() -> No
 
         return run
 
-    interleaving = Interleaving(2, Lockstep(0, queries_only=True), timeout=0.1, code_points=False)
+    interleaving = Interleaving(2, Lockstep(0, queries_only=True), timeout=0.5, code_points=False)
     # When
     stuck = interleaving.run([body(0, left, right), body(1, right, left)])
     # Then
