@@ -209,7 +209,7 @@ class Stage:
         argv += [f"--env={glob}" for glob in project.forwarded]
         argv += [f"--settings={project.settings}"] if project.settings else []
         own = {"XDG_STATE_HOME": str(self.base / "state"), **self.variables()}
-        timed = self._timed([*argv, *project.labels], project, name, own)
+        timed = self.run([*argv, *project.labels], project, name, own)
         return timed, json.loads(report.read_text()) if report.exists() else {}
 
     def stock(self, project: Project, name: str, *options: str) -> Timed:
@@ -217,18 +217,18 @@ class Stage:
         manage = "manage.py" if (project.folder / "manage.py").exists() else "-mdjango"
         settings = [f"--settings={project.settings}"] if project.settings else []
         argv = [project.python, manage, "test", "--noinput", *options, *settings, *project.labels]
-        return self._timed(argv, project, name)
+        return self.run(argv, project, name)
 
     def oracle(self, project: Project, name: str, out: Path) -> Timed:
         """The sequential oracle; writes `out`."""
         settings = [f"--settings={project.settings}"] if project.settings else []
-        return self._timed(
+        return self.run(
             [project.python, str(ORACLE), "--out", str(out), "--", *settings, *project.labels],
             project,
             name,
         )
 
-    def _timed(
+    def run(
         self, argv: Sequence[str], project: Project, name: str, own: Mapping[str, str] | None = None
     ) -> Timed:
         environment = {
