@@ -10,6 +10,7 @@ import posixpath
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -98,11 +99,20 @@ def _dotted(path: str) -> str:
 def _label(item: pytest.Item) -> str:
     """The node id as the command line takes it, from the working directory."""
     place, colons, rest = item.nodeid.partition("::")
-    path = os.path.relpath(item.config.rootpath / place, item.config.invocation_params.dir)
+    path = _from(str(item.config.invocation_params.dir), str(item.config.rootpath), place)
     label = f"{path}{colons}{rest}"
     return "" if label == item.nodeid else label
 
 
+# A file's items come one after the other, and each of these asks the file system.
+
+
+@lru_cache
+def _from(folder: str, root: str, place: str) -> str:
+    return os.path.relpath(os.path.join(root, place), folder)
+
+
+@lru_cache
 def _relative(path: str, root: str) -> str | None:
     inside = os.path.relpath(os.path.realpath(path), os.path.realpath(root))
     return None if inside.startswith("..") else inside.replace(os.sep, "/")
