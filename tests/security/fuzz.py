@@ -613,7 +613,9 @@ def main() -> int:
             result = "held"
         except Exception as error:
             bad += 1
-            result = f"LET THROUGH {type(error).__name__}: {error}"
+            # Hypothesis's notes have the value.
+            notes = "\n".join(getattr(error, "__notes__", []))
+            result = f"LET THROUGH {type(error).__name__}: {error}\n{notes}"
         total += examples
         print(
             f"{name:18} {examples:7,} examples {time.monotonic() - start:7.1f} s  {result}",

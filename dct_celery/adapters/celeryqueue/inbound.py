@@ -141,7 +141,8 @@ def _message_in(item: object) -> dict[str, Any]:
     headers, properties, body = found.get("headers"), found.get("properties"), found.get("body")
     if not isinstance(headers, dict) or not isinstance(properties, dict):
         raise Unacceptable("it has no headers or properties")
-    if not isinstance(properties.get("delivery_tag"), str) or not isinstance(body, str):
+    tag = properties.get("delivery_tag")
+    if not isinstance(tag, str) or not tag or not isinstance(body, str):
         raise Unacceptable("it has no delivery tag or body")
     if "compression" in headers:
         raise Unacceptable("it is compressed")

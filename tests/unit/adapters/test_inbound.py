@@ -92,6 +92,7 @@ class TestAdmission:
             (envelope(properties=None), "no headers or properties"),
             (envelope(properties=[]), "no headers or properties"),
             (envelope(properties={"delivery_tag": 1}), "no delivery tag"),
+            (envelope(properties={"delivery_tag": ""}), "no delivery tag"),
             (envelope(headers=None), "no headers"),
             (envelope(headers="task"), "no headers"),
             (envelope(body="$$$"), "not base64"),
