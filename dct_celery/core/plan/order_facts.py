@@ -192,8 +192,9 @@ class OrderFacts:
 
 def _cleaned_since(finding: Finding, position: int) -> int:
     """Where the stretch before the victim begins that cleaned up for it; `position` if none did."""
+    cleaned = finding.kind is OrderKind.VICTIM and finding.preamble is not None
+    ran = set(finding.preamble or ()) if cleaned else set()
     since = position
-    if finding.kind is OrderKind.VICTIM and finding.preamble is not None:
-        while since - 1 in finding.preamble:
-            since -= 1
+    while since - 1 in ran:
+        since -= 1
     return since

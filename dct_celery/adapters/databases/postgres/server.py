@@ -40,7 +40,7 @@ _DEFAULT_POLICY = DatabasePolicy()
 SEALED = ("template", "flushed")
 #: Connection limit of a database whose DROP was interrupted: it cannot be used, only dropped.
 _HALF_DROPPED = -2
-#: Seconds that ending sessions get to disappear before a template is sealed.
+#: Seconds that sessions get to disappear which are ending.
 _PATIENCE = 2.0
 #: SQLSTATE: this role may not.
 _FORBIDDEN = "42501"
