@@ -1,10 +1,46 @@
-"""Calls of what a test gives: a function or an `async` one."""
+"""What a test gives to the tools: values in their types, and functions, `async` or not."""
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
+
+from dct_celery.errors import UsageError
+
+
+def check_count(place: str, value: object, least: int) -> None:
+    """Raises UsageError unless it is a whole number, at least `least`."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise UsageError(f"{place}={value!r} is no whole number: give at least {least}")
+    if value < least:
+        raise UsageError(f"{place}={value} is too few: give at least {least}")
+
+
+def check_seconds(place: str, value: object) -> None:
+    """Raises UsageError unless it is a time above 0."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type, operator]
+        raise UsageError(f"{place}={value!r}: give seconds above 0")
+
+
+def check_seed(place: str, value: object) -> None:
+    """Raises UsageError unless it makes the same choices again."""
+    if value is not None and not isinstance(value, (int, float, str, bytes)):
+        raise UsageError(f"{place}={value!r}: give a whole number")
+
+
+def check_function(place: str, function: object, advice: str = "give one") -> None:
+    """Raises UsageError for what cannot be called, or does nothing when it is called."""
+    if not callable(function):
+        raise UsageError(f"{place}: {function!r} is no function: {advice}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        name = getattr(function, "__name__", repr(function))
+        raise UsageError(
+            f"{place}: {name}() is a generator, of which a call runs nothing: "
+            "give a function that goes through it"
+        )
 
 
 def called(function: Callable[[], Any]) -> Any:
