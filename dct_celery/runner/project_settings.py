@@ -17,16 +17,16 @@ from dct_celery.core.option import Option
 from dct_celery.errors import ConfigError
 from dct_celery.settings import OPTIONS
 
-#: Names of the setting; the first one wins where both say something.
+#: Names of the setting.
 NAMES = ("CONCURRENT_TEST_CONFIG", "CONCURRENT_TEST")
-#: Names of django-concurrent-test -> our settings; "!" means the opposite.
-OLD = {
-    "ENABLED": "!sequential",
-    "WORKERS": "parallel",
-    "MAX_RETRIES": "database_retries",
-    "TEMPLATE_CACHE": "!create_db",
-    "JUNITXML": "junit_xml",
-    "HEALTH_CHECK_INTERVAL": "health_check_seconds",
+_VARIABLES = "DJANGO_TEST_"
+#: Names of django-concurrent-test, its variables' among them -> our settings; "!" means the
+#: opposite.
+OLD = {"ENABLED": "!sequential", "JUNITXML": "junit_xml"} | {
+    variable.lstrip("!").removeprefix(_VARIABLES): "!" * variable.startswith("!") + option.name
+    for option in OPTIONS
+    for variable in option.aliases
+    if variable.lstrip("!").startswith(_VARIABLES) and variable != _VARIABLES + option.name.upper()
 }
 #: Keys of CONCURRENT_TEST_LOGGING -> our settings.
 LOGGING = {"LEVEL": "log_level", "FORMAT": "log_format", "FILE": "log_file"}
@@ -82,7 +82,7 @@ def _add(found: dict[str, tuple[object, str]], name: str, value: object, origin:
             raise ConfigError(f"{origin}: {value!r} is not valid; give True or False")
         name, value = name[1:], not value
     known, before = found.setdefault(name, (value, origin))
-    if known != value and before.partition("[")[0] == origin.partition("[")[0]:
+    if before != origin and known != value:
         raise ConfigError(f"{before} and {origin} mean the same setting and differ; remove one")
 
 

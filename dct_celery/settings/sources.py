@@ -81,6 +81,11 @@ def load(
     values["store"] = respell(values["store"], "unix")
     values["broker"] = respell(values["broker"], "redis+socket")
     settings = Settings(**values)
+    if settings.max_slots is not None and settings.min_slots > settings.max_slots:
+        raise ConfigError(
+            f"{origins['min_slots']}: {settings.min_slots} is more than {settings.max_slots}"
+            f" ({origins['max_slots']}); give one that is not"
+        )
     masking.PROCESS.learn(settings.secrets())
     return settings, origins
 

@@ -563,6 +563,11 @@ class TestOtherNames:
             tmp_path, DCT_CREATE_DB="1", DJANGO_TEST_TEMPLATE_CACHE="True"
         )
 
+    def test_bounds_that_contradict_each_other_are_refused(self, tmp_path: Path) -> None:
+        assert refusal(tmp_path, DCT_MIN_SLOTS="5", DJANGO_TEST_MAX_WORKERS="2") == (
+            "DCT_MIN_SLOTS: 5 is more than 2 (DJANGO_TEST_MAX_WORKERS); give one that is not"
+        )
+
     def test_nonsense_names_the_variable(self, tmp_path: Path) -> None:
         assert refusal(tmp_path, DJANGO_ENABLE_CONCURRENT="perhaps") == (
             "DJANGO_ENABLE_CONCURRENT: 'perhaps' is not valid; give true or false"
@@ -631,6 +636,9 @@ class TestRefusals:
             ({"env": ("A=1",)}, "--env: 'A=**'", 'without "="'),
             ({"settings": "a/b.py"}, "--settings: 'a/b.py'", "a dotted Python name"),
             ({"local": "x"}, "--local: 'x'", "a whole number, at least 0"),
+            ({"local": "9" * 9}, "--local: '999999999'", "at least 0, at most 1024, or auto"),
+            ({"local_fallback": "1025"}, "--local-fallback: '1025'", "at most 1024"),
+            ({"parallel": [1]}, "--parallel: [1] is not valid", "a whole number, at least 1"),
             ({"junit_xml": ""}, "--junit-xml: ''", "a text that is not empty"),
         ],
     )

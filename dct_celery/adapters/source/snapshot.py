@@ -106,13 +106,26 @@ def changed_files(root: Path, commit: str) -> frozenset[str]:
         except FileNotFoundError:
             raise ConfigError("--changed-first needs git, which is not installed") from None
         if done.returncode:
+            if not _in_git(root):
+                raise ConfigError(
+                    f"--changed-first: {root} is no checkout of git, which says what has changed;"
+                    " leave it out"
+                )
             said = done.stderr.decode(errors="replace").strip().partition("\n")[0]
             raise ConfigError(
                 f"--changed-first: git cannot compare {root} with {commit!r} ({said}); name a"
-                " commit, branch or tag that this checkout has"
+                " commit, branch or tag that this checkout has, or leave it out"
             )
         found.update(os.fsdecode(path) for path in done.stdout.split(b"\0") if path)
     return frozenset(found)
+
+
+def _in_git(root: Path) -> bool:
+    done = subprocess.run(
+        ["git", "-C", str(root), "rev-parse", "--git-dir"],
+        env=git_environment(), capture_output=True, check=False,
+    )  # fmt: skip
+    return done.returncode == 0
 
 
 def take(root: Path, selection: Selection | None = None, *, git_modes: bool = False) -> Snapshot:
