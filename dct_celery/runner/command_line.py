@@ -96,6 +96,7 @@ class Plan:
 def plan(runner: type[DiscoverRunner], options: Mapping[str, Any], labels: Sequence[str]) -> Plan:
     """Raises Refused for options that this runner cannot honour, ConfigError for wrong values."""
     given = one_spelling(options)
+    _refuse_others(runner, given)
     found, notes = project_settings.read(django_settings)
     wanted = _wanted(given)
     settings, origins = load(wanted, env=os.environ, cwd=Path.cwd(), project=found)
@@ -114,6 +115,20 @@ def plan(runner: type[DiscoverRunner], options: Mapping[str, Any], labels: Seque
     report = Path(settings.project_dir, settings.json) if settings.json else None
     argv = command_line(runner, given, labels, added)
     return Plan(argv, notes, "", project_settings.variables(found, origins), report)
+
+
+def _refuse_others(runner: type[DiscoverRunner], given: Mapping[str, Any]) -> None:
+    """Raises ConfigError for an option of `dct run` that code gave and that nothing here passes on.
+
+    Names of a project's own options are left to it.
+    """
+    taken = {*_VALUES, *_SWITCHES, *_DJANGOS_OWN, "shuffle", *(a.dest for a in _actions(runner))}
+    for option in OPTIONS:
+        if option.name not in taken and given.get(option.name) not in (None, False, [], ()):
+            raise ConfigError(
+                f"{option.name}: the test runner does not take it as an argument; set"
+                f" {option.variable}, or {option.name.upper()!r} in CONCURRENT_TEST_CONFIG"
+            )
 
 
 def _nowhere(origins: Mapping[str, str]) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
 from dct_celery.errors import UsageError
+from dct_celery.testing.overrides import problem_of
 
 
 def check_count(place: str, value: object, least: int) -> None:
@@ -20,15 +20,14 @@ def check_count(place: str, value: object, least: int) -> None:
 
 def check_seconds(place: str, value: object) -> None:
     """Raises UsageError unless it is a time above 0."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:  # type: ignore[arg-type, operator]
-        raise UsageError(f"{place}={value!r}: give seconds above 0")
+    if problem := problem_of("slow_request_seconds", value):
+        raise UsageError(f"{place}={value!r}: {problem}")
 
 
 def check_seed(place: str, value: object) -> None:
     """Raises UsageError unless it makes the same choices again."""
-    if value is not None and not isinstance(value, (int, float, str, bytes)):
-        raise UsageError(f"{place}={value!r}: give a whole number")
+    if problem := problem_of("seed", value):
+        raise UsageError(f"{place}={value!r}: {problem}")
 
 
 def check_function(place: str, function: object, advice: str = "give one") -> None:

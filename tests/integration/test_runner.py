@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from dct_celery.errors import ConfigError
 from dct_celery.runner import ConcurrentTestRunner, command_line
 from dct_celery.runner.command_line import consumed
 
@@ -301,6 +302,22 @@ def test_every_option_of_the_test_command_has_its_argument(
     argv = command_line.command_line(OwnRunner, given, labels)
     # Then
     assert argv == ["run", "--backend=django", "--command=a.py test", *expected.split()]
+
+
+def test_an_option_of_dct_that_code_gives_in_vain_is_refused_with_its_other_places() -> None:
+    # Given a subclass with an option of the same name as one of ours
+    class WithOwnPython(OwnRunner):
+        @classmethod
+        def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+            super().add_arguments(parser)
+            parser.add_argument("--python")
+
+    # When
+    for given in ({"maxfail": 2}, {"log_file": "x.log"}, {"env": ["A"]}, {"python": "p"}):
+        with pytest.raises(ConfigError, match="does not take it as an argument; set DCT_"):
+            command_line._refuse_others(OwnRunner, given)
+    # Then
+    command_line._refuse_others(WithOwnPython, {"python": "p", "tags": ["a"], "maxfail": None})
 
 
 @pytest.mark.parametrize(
