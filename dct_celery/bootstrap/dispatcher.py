@@ -485,6 +485,7 @@ def _upload(
         time.monotonic,
         warn,
         prove_only=settings.code == "checkout",
+        stays_here=settings.local is not None,
         folders=folders,
     )
 

@@ -221,9 +221,9 @@ def listing(taken: Snapshot) -> Iterator[str]:
     yield f"{len(rows):,} file{'s' * (len(rows) != 1)}, {total:,} bytes"
 
 
-def warnings(taken: Snapshot) -> Iterator[str]:
-    """Warnings before the tree is sent, one per line."""
-    if taken.secrets:
+def warnings(taken: Snapshot, *, leaves: bool = True) -> Iterator[str]:
+    """Warnings before the tree is sent, one per line. `leaves`: it leaves this machine."""
+    if taken.secrets and leaves:
         yield secret_files.warning([_shown(path) for path in taken.secrets])
     if taken.unused:
         patterns = ", ".join(map(_shown, taken.unused))
