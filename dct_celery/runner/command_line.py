@@ -161,13 +161,15 @@ def _spelled_flag(name: str) -> str:
 def _parallel(options: Mapping[str, Any]) -> str | None:
     """The most slots that were asked for; None for all.
 
-    Django has put the number of cores in the place of "auto", which here means all slots.
+    Django has put the number of cores in the place of "auto", which here means all slots, unless a
+    variable of Django's names another number.
     """
     parallel = options.get("parallel") or 0
     words = sys.argv[2:]
     if "--parallel=0" in words or ("--parallel", "0") in pairwise(words):
         raise ConfigError("--parallel: 0 is not valid; give a whole number, at least 1, or auto")
-    if parallel == get_max_test_processes() and not _counted(words, str(parallel)):
+    named = "DJANGO_TEST_PROCESSES" in os.environ
+    if not named and parallel == get_max_test_processes() and not _counted(words, str(parallel)):
         return None
     return str(parallel) if parallel else None
 

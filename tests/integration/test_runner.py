@@ -304,6 +304,22 @@ def test_every_option_of_the_test_command_has_its_argument(
     assert argv == ["run", "--backend=django", "--command=a.py test", *expected.split()]
 
 
+@pytest.mark.parametrize(
+    ("named", "parallel", "most"), [("3", 3, "3"), ("x", 0, None), (None, 3, None)]
+)
+def test_the_variable_of_django_says_how_many_auto_are(
+    named: str | None, parallel: int, most: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given: `manage.py test --parallel`, and without it
+    monkeypatch.setattr("sys.argv", ["manage.py", "test", *["--parallel"] * bool(parallel)])
+    monkeypatch.setattr(command_line, "get_max_test_processes", lambda: int(named or "3"))
+    monkeypatch.delenv("DJANGO_TEST_PROCESSES", raising=False)
+    if named:
+        monkeypatch.setenv("DJANGO_TEST_PROCESSES", named)
+    # Then
+    assert command_line.one_spelling({"parallel": parallel})["parallel"] == most
+
+
 def test_an_option_of_dct_that_code_gives_in_vain_is_refused_with_its_other_places() -> None:
     # Given a subclass with an option of the same name as one of ours
     class WithOwnPython(OwnRunner):
