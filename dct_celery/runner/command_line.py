@@ -102,7 +102,8 @@ def plan(runner: type[DiscoverRunner], options: Mapping[str, Any], labels: Seque
     settings, origins = load(wanted, env=os.environ, cwd=Path.cwd(), project=found)
     if settings.sequential:
         return Plan([], notes, f"{origins['sequential']} says so", {}, None)
-    added = list(project_settings.flags(found, origins))
+    places = {origin for _, origin in found.values()}
+    added = list(project_settings.flags(settings, origins, places))
     if origins["fallback"] == "default":
         added.append("--fallback=sequential")
     if _nowhere(origins):
@@ -114,7 +115,7 @@ def plan(runner: type[DiscoverRunner], options: Mapping[str, Any], labels: Seque
         raise Refused(_NO_COVERAGE)
     report = Path(settings.project_dir, settings.json) if settings.json else None
     argv = command_line(runner, given, labels, added)
-    return Plan(argv, notes, "", project_settings.variables(found, origins), report)
+    return Plan(argv, notes, "", project_settings.variables(settings, origins, places), report)
 
 
 def _refuse_others(runner: type[DiscoverRunner], given: Mapping[str, Any]) -> None:
