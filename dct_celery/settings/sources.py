@@ -63,6 +63,7 @@ def load(
         {name: _Given(*given, text=isinstance(given[0], str)) for name, given in project.items()},
     )
     labels: Any = flags.get("labels") or ()
+    labels = (labels,) if isinstance(labels, str) else labels
     values: dict[str, Any] = {"labels": tuple(labels), "project_dir": str(cwd.absolute())}
     origins = {
         "labels": "command line" if values["labels"] else "default",

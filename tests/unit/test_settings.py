@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from dct_celery import api
 from dct_celery.core.option import Option, accept
 from dct_celery.errors import ConfigError
 from dct_celery.security import masking
@@ -74,6 +75,14 @@ class TestPrecedence:
 
     def test_defaults_are_those_of_the_class(self, tmp_path: Path) -> None:
         assert settings_of(tmp_path) == Settings(project_dir=str(tmp_path))
+
+    def test_one_label_may_be_a_text(self, tmp_path: Path) -> None:
+        assert settings_of(tmp_path, {"labels": "shop.tests"}).labels == ("shop.tests",)
+        assert settings_of(tmp_path, {"labels": ["a", "b"]}).labels == ("a", "b")
+
+    def test_a_folder_that_is_not_there_is_one_line(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"nowhere is no folder; give that of the project$"):
+            api.load(tmp_path / "nowhere")
 
     def test_the_nearest_file_with_a_table_counts(self, tmp_path: Path) -> None:
         # Given: outer with a table, inner without
