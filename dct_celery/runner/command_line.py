@@ -139,7 +139,15 @@ def _nowhere(origins: Mapping[str, str]) -> bool:
 
 
 def one_spelling(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with one name for each. Raises ConfigError for two that differ."""
+    """The options with one name for each. Raises ConfigError for two that differ, and for a label
+    that was taken for a path.
+    """
+    path = str(options.get("benchmark"))
+    if ("--benchmark", path) in pairwise(sys.argv[2:]) and not path.endswith(".json"):
+        raise ConfigError(
+            f"--benchmark {path}: a path that follows ends in .json; put --benchmark behind the"
+            f" labels, or write --benchmark={path} if it is a path"
+        )
     given = {**options, "parallel": _parallel(options)}
     for other, name in _SPELLINGS.items():
         value = given.pop(other, None)

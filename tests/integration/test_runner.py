@@ -320,6 +320,18 @@ def test_the_variable_of_django_says_how_many_auto_are(
     assert command_line.one_spelling({"parallel": parallel})["parallel"] == most
 
 
+def test_a_label_behind_benchmark_is_no_file_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    monkeypatch.setattr("sys.argv", ["manage.py", "test", "--benchmark", "shop.tests"])
+    # Then
+    with pytest.raises(ConfigError, match=r"^--benchmark shop\.tests: a path that follows ends in"):
+        command_line.one_spelling({"benchmark": "shop.tests"})
+    for words in (["--benchmark=shop.txt"], ["--benchmark", "b.json"], ["shop", "--benchmark"]):
+        monkeypatch.setattr("sys.argv", ["manage.py", "test", *words])
+        given = {"--benchmark=shop.txt": "shop.txt", "--benchmark": "b.json"}.get(words[0], "auto")
+        assert command_line.one_spelling({"benchmark": given})["benchmark"] == given
+
+
 def test_an_option_of_dct_that_code_gives_in_vain_is_refused_with_its_other_places() -> None:
     # Given a subclass with an option of the same name as one of ours
     class WithOwnPython(OwnRunner):
