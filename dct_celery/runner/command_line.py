@@ -121,8 +121,10 @@ def plan(runner: type[DiscoverRunner], options: Mapping[str, Any], labels: Seque
 def _refuse_others(runner: type[DiscoverRunner], given: Mapping[str, Any]) -> None:
     """Raises ConfigError for an option of `dct run` that code gave and that nothing here passes on.
 
-    Names of a project's own options are left to it.
+    Options of the project's own runner or test command are left to it, whatever they are called.
     """
+    if "no_color" in given:  # the test command
+        return
     taken = {*_VALUES, *_SWITCHES, *_DJANGOS_OWN, "shuffle", *(a.dest for a in _actions(runner))}
     for option in OPTIONS:
         if option.name not in taken and given.get(option.name) not in (None, False, [], ()):

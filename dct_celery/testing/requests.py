@@ -168,7 +168,7 @@ def _calls(request_func: Any, count: int, client: Any) -> Sequence[Callable[[], 
         return [_with_client(request_func, own) for own in _clients(client, count)]
     if client is not None:
         raise UsageError(
-            f"{_HERE}: request_func takes no client: it one parameter, or leave client= out"
+            f"{_HERE}: request_func takes no client: give it one parameter, or leave client= out"
         )
     return [request_func] * count
 

@@ -346,6 +346,7 @@ def test_an_option_of_dct_that_code_gives_in_vain_is_refused_with_its_other_plac
             command_line._refuse_others(OwnRunner, given)
     # Then
     command_line._refuse_others(WithOwnPython, {"python": "p", "tags": ["a"], "maxfail": None})
+    command_line._refuse_others(OwnRunner, {"env": "ci", "no_color": False})
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_what_ends_a_test_ends_it_from_a_thread_too(ending: BaseException) -> No
         ({"request_func": lambda client: client, "client": Client}, "give one as Client()"),
         ({"delay_range": (2, 1)}, "delay_range=(2, 1): give (min, max) in seconds"),
         ({"delay_range": (-1, 1)}, "0 <= min <= max"),
-        ({"client": object()}, "request_func takes no client"),
+        ({"client": object()}, "request_func takes no client: give it one parameter, or leave"),
     ],
 )
 def test_bad_arguments_are_one_line(arguments: dict[str, Any], said: str) -> None:
