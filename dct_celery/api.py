@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from dct_celery.core.metrics import FixtureMetrics, TestMetrics, WorkerMetrics
 from dct_celery.core.run.uses import worker_metrics
+from dct_celery.errors import ConfigError
 from dct_celery.ports.reporting import Reporter
 from dct_celery.settings import Settings
 from dct_celery.settings import load as _load
@@ -50,7 +51,7 @@ def load(project_dir: str | os.PathLike[str] = ".", **given: object) -> Settings
 
     A value comes from the arguments, else from a `DCT_*` variable, else from `[tool.dct]` in
     pyproject.toml. Names are those of `dct config` with underscores, and `labels`. Raises
-    ConfigError for a wrong value, TypeError for an unknown name.
+    ConfigError for a wrong value or where there is no such folder, TypeError for an unknown name.
     """
     return load_with_origins(project_dir, **given)[0]
 
@@ -59,7 +60,10 @@ def load_with_origins(
     project_dir: str | os.PathLike[str] = ".", **given: object
 ) -> tuple[Settings, dict[str, str]]:
     """The same, and by name where each setting came from, for the messages of `run`."""
-    return _load(given, env=os.environ, cwd=Path(project_dir))
+    folder = Path(project_dir)
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is no folder; give that of the project")
+    return _load(given, env=os.environ, cwd=folder)
 
 
 def run(

@@ -134,8 +134,10 @@ def wait_for_database_ready(name: str, timeout: float = 30, using: str = "defaul
     Raises:
         DatabaseCloneException: It is not ready by then. The message has the last reason.
         GuardRefused: The guards refuse it; nothing was connected to.
-        ConfigError: `timeout` is below 0, or `using` is no alias.
+        ConfigError: `name` is empty, `timeout` is below 0, or `using` is no alias.
     """
+    if not name:  # drivers take it for any database
+        raise ConfigError(f"name is {name!r}; give that of a database")
     if not timeout >= 0:
         raise ConfigError(f"timeout is {timeout}; give seconds, 0 or more")
     one = validation.guarded(using, name)

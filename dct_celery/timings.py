@@ -16,7 +16,7 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NotRequired, TypedDict, TypeVar
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 from dct_celery.core.plan import timing_format
 from dct_celery.core.plan.timing_format import BadTimings
@@ -117,9 +117,10 @@ def _save(
     samples: dict[str, Sample] = {}
     try:
         for name, value in timings.items():
-            count = None if isinstance(value, int | float) else value.get("count")
+            found: Mapping[str, Any] = value if isinstance(value, Mapping) else {"duration": value}
+            count = found.get("count")
             key = timing_format.key_of(name, measured=count is not None)
-            samples[key] = timing_format.sample_of(name, _seconds(value), count)
+            samples[key] = timing_format.sample_of(name, found.get("duration"), count)
     except BadTimings as error:
         raise UsageError(f"what is to be saved in {file_path} {error}") from None
     timing_files.write(Path(file_path), samples, csv=csv)

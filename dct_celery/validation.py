@@ -182,7 +182,8 @@ def validate_environment(databases: Iterable[str] | None = None) -> list[str]:
 
     warnings = list(_warnings_of_variables())
     aliases = database_aliases()
-    used = set(aliases if databases is None else databases)
+    named = [databases] if isinstance(databases, str) else databases
+    used = set(aliases if named is None else named)
     if unknown := sorted(used.difference(aliases)):
         raise _unknown(unknown[0], aliases)
     found = [configured(alias, used=alias in used) for alias in aliases]

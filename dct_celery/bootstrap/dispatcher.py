@@ -24,7 +24,7 @@ from dct_celery.errors import BrokerUnavailable, Superseded, Untrusted, UsageErr
 from dct_celery.machine import room
 from dct_celery.ports import reporting
 from dct_celery.ports.reporting import Notice, Reporter, ReportEvent, Warned
-from dct_celery.security import masking
+from dct_celery.security import masking, outputs
 from dct_celery.security.folders import state_folder
 from dct_celery.settings import OUTPUTS, Settings, warnings_of
 
@@ -161,6 +161,9 @@ def _fleet_for(settings: Settings, origins: Mapping[str, str]) -> Iterator[Place
     from dct_celery.adapters.local_fleet import Standby, local_fleet
     from dct_celery.adapters.local_timings import FileTimings
 
+    if settings.log_file:
+        log = Path(settings.project_dir, settings.log_file)
+        outputs.check_writable(log, origins.get("log_file", ""))
     if settings.local is None:
         with Standby(settings) as standby:
             yield Place(settings, dict(origins), fall_back=standby.start)
@@ -482,6 +485,7 @@ def _upload(
         time.monotonic,
         warn,
         prove_only=settings.code == "checkout",
+        stays_here=settings.local is not None,
         folders=folders,
     )
 

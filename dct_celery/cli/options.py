@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -102,6 +103,20 @@ def refuse_two_spellings(args: Sequence[str]) -> None:
         if len(set(given.values())) > 1:
             both = " and ".join(f"{flag} {value}" for flag, value in given.items())
             raise click.UsageError(f"{both} mean the same setting and differ; remove one")
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds; NaN, which no comparison refuses, and infinity are none."""
+
+    name = "number of seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return seconds
 
 
 class BareCommand(click.Command):

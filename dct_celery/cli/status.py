@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dct_celery.cli.options import CONTEXT, given
+from dct_celery.cli.options import CONTEXT, Seconds, given
 from dct_celery.cli.project import project_options
 from dct_celery.cli.workers import STORE, shown, table
 from dct_celery.core.text import plural
@@ -41,7 +41,7 @@ _EPILOG = "Exit codes: 4 if the store knows no such run, 7 if the store cannot b
 )
 @click.option(
     "--watch",
-    type=click.FloatRange(min=0.2),
+    type=Seconds(min=0.2),
     is_flag=False,
     flag_value=2.0,
     metavar="[SECONDS]",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from dct_celery.cli.options import CONTEXT, given, spell_out
+from dct_celery.cli.options import CONTEXT, Seconds, given, spell_out
 from dct_celery.cli.project import project_options
 from dct_celery.cli.workers import STORE, shown
 from dct_celery.core.text import plural
@@ -60,7 +60,7 @@ def _which(function: F) -> F:
         ("--min-duration", "SECONDS", "Only what takes at least so long"),
     ):
         function = click.option(
-            flag, metavar=metavar, type=click.FloatRange(min=0), default=None, help=text
+            flag, metavar=metavar, type=Seconds(min=0), default=None, help=text
         )(function)
     return click.option(
         "--app",

@@ -167,10 +167,11 @@ def shown(option: Option, value: object) -> str:
     """
     if option.secret and "://" not in str(value):
         return "the value"
-    text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    items = option.kind == "list" and isinstance(value, list | tuple)
+    text = ", ".join(map(str, value)) if items else str(value)  # type: ignore[call-overload]
     if option.kind == "list" and option.pattern:
         text = re.sub(r"=[^,]*", f"={MASK}", text)
-    return repr(redact(text)) if isinstance(value, str | list | tuple) else text
+    return repr(redact(text)) if items or isinstance(value, str) else redact(text)
 
 
 def expected(option: Option) -> str:

@@ -248,9 +248,9 @@ def _brittle(atom: int, passed_alone: bool, partners: Sequence[int], reach: Reac
             good_from = start
             break
         bad_from, size = start, size * GROWTH
-        so_far = replace(
-            so_far, proven_by=f"fails alone and after the {atom - start} units before it"
-        )
+        count = atom - start
+        before = "what runs right before it" if count == 1 else f"the {count} classes before it"
+        so_far = replace(so_far, proven_by=f"fails alone and after {before}")
     if not (yield Ask((), so_far, again=1)):
         return _FLAKY
     so_far = _needs(_stretch(good_from, atom))

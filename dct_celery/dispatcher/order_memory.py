@@ -33,7 +33,10 @@ def opened(stored: Mapping[str, str], door: Door, project: str) -> tuple[dict[st
             ignored, reason = ignored + 1, str(error)
     if not ignored:
         return facts, ""
-    return facts, f"{ignored:,} facts about the order of tests are ignored; one {reason}"
+    said = f"1 fact about the order of tests is ignored; it {reason}"
+    if ignored > 1:
+        said = f"{ignored:,} facts about the order of tests are ignored; one {reason}"
+    return facts, said
 
 
 def sealed(facts: Mapping[str, OrderFact], door: Door, project: str) -> dict[str, str]:

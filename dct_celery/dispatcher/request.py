@@ -207,8 +207,8 @@ def _plain_arguments(settings: Settings) -> list[str]:
             if option.name == "coverage":
                 instead = "measure with pytest's --cov (pytest-cov) instead"
             raise ConfigError(
-                f"{flag}, or {option.name} in [tool.dct], is for Django's tests; remove it, and"
-                f" {instead}"
+                f"{flag} ({option.variable}, or {option.key} in [tool.dct]) is for Django's tests;"
+                f" remove it, and {instead}"
             )
     if settings.backend != PYTEST:
         return [*settings.extra, *settings.labels]

@@ -96,12 +96,14 @@ class Plan:
 def plan(runner: type[DiscoverRunner], options: Mapping[str, Any], labels: Sequence[str]) -> Plan:
     """Raises Refused for options that this runner cannot honour, ConfigError for wrong values."""
     given = one_spelling(options)
+    _refuse_others(runner, given)
     found, notes = project_settings.read(django_settings)
     wanted = _wanted(given)
     settings, origins = load(wanted, env=os.environ, cwd=Path.cwd(), project=found)
     if settings.sequential:
         return Plan([], notes, f"{origins['sequential']} says so", {}, None)
-    added = list(project_settings.flags(found, origins))
+    places = {origin for _, origin in found.values()}
+    added = list(project_settings.flags(settings, origins, places))
     if origins["fallback"] == "default":
         added.append("--fallback=sequential")
     if _nowhere(origins):
@@ -113,7 +115,23 @@ def plan(runner: type[DiscoverRunner], options: Mapping[str, Any], labels: Seque
         raise Refused(_NO_COVERAGE)
     report = Path(settings.project_dir, settings.json) if settings.json else None
     argv = command_line(runner, given, labels, added)
-    return Plan(argv, notes, "", project_settings.variables(found, origins), report)
+    return Plan(argv, notes, "", project_settings.variables(settings, origins, places), report)
+
+
+def _refuse_others(runner: type[DiscoverRunner], given: Mapping[str, Any]) -> None:
+    """Raises ConfigError for an option of `dct run` that code gave and that nothing here passes on.
+
+    Options of the project's own runner or test command are left to it, whatever they are called.
+    """
+    if "no_color" in given:  # the test command
+        return
+    taken = {*_VALUES, *_SWITCHES, *_DJANGOS_OWN, "shuffle", *(a.dest for a in _actions(runner))}
+    for option in OPTIONS:
+        if option.name not in taken and given.get(option.name) not in (None, False, [], ()):
+            raise ConfigError(
+                f"{option.name}: the test runner does not take it as an argument; set"
+                f" {option.variable}, or {option.name.upper()!r} in CONCURRENT_TEST_CONFIG"
+            )
 
 
 def _nowhere(origins: Mapping[str, str]) -> bool:
@@ -123,7 +141,15 @@ def _nowhere(origins: Mapping[str, str]) -> bool:
 
 
 def one_spelling(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with one name for each. Raises ConfigError for two that differ."""
+    """The options with one name for each. Raises ConfigError for two that differ, and for a label
+    that was taken for a path.
+    """
+    path = str(options.get("benchmark"))
+    if ("--benchmark", path) in pairwise(sys.argv[2:]) and not path.endswith(".json"):
+        raise ConfigError(
+            f"--benchmark {path}: a path that follows ends in .json; put --benchmark behind the"
+            f" labels, or write --benchmark={path} if it is a path"
+        )
     given = {**options, "parallel": _parallel(options)}
     for other, name in _SPELLINGS.items():
         value = given.pop(other, None)
@@ -146,13 +172,15 @@ def _spelled_flag(name: str) -> str:
 def _parallel(options: Mapping[str, Any]) -> str | None:
     """The most slots that were asked for; None for all.
 
-    Django has put the number of cores in the place of "auto", which here means all slots.
+    Django has put the number of cores in the place of "auto", which here means all slots, unless a
+    variable of Django's names another number.
     """
     parallel = options.get("parallel") or 0
     words = sys.argv[2:]
     if "--parallel=0" in words or ("--parallel", "0") in pairwise(words):
         raise ConfigError("--parallel: 0 is not valid; give a whole number, at least 1, or auto")
-    if parallel == get_max_test_processes() and not _counted(words, str(parallel)):
+    named = "DJANGO_TEST_PROCESSES" in os.environ
+    if not named and parallel == get_max_test_processes() and not _counted(words, str(parallel)):
         return None
     return str(parallel) if parallel else None
 

@@ -10,23 +10,24 @@ settings before it knows the project's.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from dct_celery.core.option import Option
 from dct_celery.errors import ConfigError
-from dct_celery.settings import OPTIONS
+from dct_celery.settings import OPTIONS, Settings
 
-#: Names of the setting; the first one wins where both say something.
+#: Names of the setting.
 NAMES = ("CONCURRENT_TEST_CONFIG", "CONCURRENT_TEST")
-#: Names of django-concurrent-test -> our settings; "!" means the opposite.
-OLD = {
-    "ENABLED": "!sequential",
-    "WORKERS": "parallel",
-    "MAX_RETRIES": "database_retries",
-    "TEMPLATE_CACHE": "!create_db",
-    "JUNITXML": "junit_xml",
-    "HEALTH_CHECK_INTERVAL": "health_check_seconds",
+_VARIABLES = "DJANGO_TEST_"
+#: Names of django-concurrent-test, its variables' among them -> our settings; "!" means the
+#: opposite.
+OLD = {"ENABLED": "!sequential", "JUNITXML": "junit_xml"} | {
+    variable.lstrip("!").removeprefix(_VARIABLES): "!" * variable.startswith("!") + option.name
+    for option in OPTIONS
+    for variable in option.aliases
+    if variable.lstrip("!").startswith(_VARIABLES) and variable != _VARIABLES + option.name.upper()
 }
 #: Keys of CONCURRENT_TEST_LOGGING -> our settings.
 LOGGING = {"LEVEL": "log_level", "FORMAT": "log_format", "FILE": "log_file"}
@@ -64,7 +65,8 @@ def _entries(settings: Any, name: str, example: str) -> Iterator[tuple[str, obje
     if not isinstance(table, Mapping):
         raise ConfigError(f"{name} in the Django settings is no dict; write {name} = {example}")
     for key, value in table.items():
-        yield str(key), value, f"{name}[{key!r}]"
+        plain = os.fspath(value) if isinstance(value, os.PathLike) else value
+        yield str(key), plain, f"{name}[{key!r}]"
 
 
 def _setting(key: str, origin: str, names: Mapping[str, str]) -> str:
@@ -82,30 +84,45 @@ def _add(found: dict[str, tuple[object, str]], name: str, value: object, origin:
             raise ConfigError(f"{origin}: {value!r} is not valid; give True or False")
         name, value = name[1:], not value
     known, before = found.setdefault(name, (value, origin))
-    if known != value and before.partition("[")[0] == origin.partition("[")[0]:
+    if before != origin and known != value:
         raise ConfigError(f"{before} and {origin} mean the same setting and differ; remove one")
 
 
-def flags(found: Mapping[str, tuple[object, str]], used: Mapping[str, str]) -> Iterator[str]:
-    """Arguments of `dct run` for those of the settings that count. `used`: setting -> origin."""
-    for option, value in _counting(found, used):
-        if option.flags and option.kind == "bool":
-            yield from [max(option.flags, key=len)] if value else []
-        elif option.flags:
-            items = value if isinstance(value, list | tuple) else [value]
-            yield from (f"{max(option.flags, key=len)}={item}" for item in items)
+def flags(settings: Settings, used: Mapping[str, str], origins: Collection[str]) -> Iterator[str]:
+    """Arguments of `dct run` for those of the settings that count: `used` (setting -> origin) says
+    that they come from one of these `origins`.
+    """
+    for option, value in _counting(settings, used, origins):
+        if not _has_flag(option):
+            continue
+        flag = max(option.flags, key=len)
+        if option.kind == "bool":
+            yield from [flag] if value is not option.switches_off else []
+        else:
+            yield from (f"{flag}={item}" for item in (value if option.kind == "list" else [value]))
 
 
-def variables(found: Mapping[str, tuple[object, str]], used: Mapping[str, str]) -> dict[str, str]:
-    """The same for settings without flags, those of workers: the one of this machine gets them."""
+def variables(
+    settings: Settings, used: Mapping[str, str], origins: Collection[str]
+) -> dict[str, str]:
+    """The same for settings without flags, those of workers: the one of this machine gets them. And
+    for secrets, which other users could read in arguments.
+    """
     return {
-        option.variable: str(value) for option, value in _counting(found, used) if not option.flags
+        option.variable: str(value)
+        for option, value in _counting(settings, used, origins)
+        if not _has_flag(option)
     }
 
 
+def _has_flag(option: Option) -> bool:
+    return bool(option.flags) and not option.secret
+
+
 def _counting(
-    found: Mapping[str, tuple[object, str]], used: Mapping[str, str]
-) -> Iterator[tuple[Option, object]]:
+    settings: Settings, used: Mapping[str, str], origins: Collection[str]
+) -> Iterator[tuple[Option, Any]]:
     for option in OPTIONS:
-        if option.name in found and used[option.name] == found[option.name][1]:
-            yield option, found[option.name][0]
+        value = getattr(settings, option.name)
+        if used[option.name] in origins and value is not None:
+            yield option, value

@@ -63,6 +63,7 @@ def load(
         {name: _Given(*given, text=isinstance(given[0], str)) for name, given in project.items()},
     )
     labels: Any = flags.get("labels") or ()
+    labels = (labels,) if isinstance(labels, str) else labels
     values: dict[str, Any] = {"labels": tuple(labels), "project_dir": str(cwd.absolute())}
     origins = {
         "labels": "command line" if values["labels"] else "default",
@@ -81,6 +82,11 @@ def load(
     values["store"] = respell(values["store"], "unix")
     values["broker"] = respell(values["broker"], "redis+socket")
     settings = Settings(**values)
+    if settings.max_slots is not None and settings.min_slots > settings.max_slots:
+        raise ConfigError(
+            f"{origins['min_slots']}: {settings.min_slots} is more than {settings.max_slots}"
+            f" ({origins['max_slots']}); give one that is not"
+        )
     masking.PROCESS.learn(settings.secrets())
     return settings, origins
 

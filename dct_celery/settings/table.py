@@ -48,6 +48,8 @@ _ENV = {
 _POOL = {"pattern": r"[a-z0-9_-]{1,32}", "rule": '1 to 32 of a-z, 0-9, "_", "-"'}
 _RUN_ID = {"pattern": ids.RUN_ID, "rule": ids.RUN_ID_RULE}
 _GLOBS = {"pattern": globs.PATTERN, "rule": globs.RULE}
+#: More than any machine has room for: a slip of the finger, which would exhaust this one.
+_MOST_LOCAL_SLOTS = 1024
 #: The value of `benchmark` that names no file.
 PRINTED = "-"
 #: Minimum length of a signing key: `dct keygen` makes one of 43 characters.
@@ -130,9 +132,10 @@ class Settings:
     )
     changed_first: str | None = _tests(
         "str",
-        "Run the tests of files that differ from the git commit REF (without it: HEAD) before all"
-        " others",
+        "Run the tests of files that differ from the git commit REF before all others; without it:"
+        " from HEAD. Give it as --changed-first=REF",
         bare="HEAD",
+        follower=r"HEAD([~^@]\S*)?",
         metavar="[REF]",
     )
     shuffle: int | Literal["auto"] | None = _tests(
@@ -196,6 +199,7 @@ class Settings:
         "Run on this machine alone with N slots; without N, one per core, memory permitting",
         bare=0,
         minimum=0,
+        maximum=_MOST_LOCAL_SLOTS,
         metavar="[N]",
     )
     parallel: int | Literal["auto"] | None = _fleet(
@@ -214,6 +218,7 @@ class Settings:
         " --fallback-after",
         bare=0,
         minimum=0,
+        maximum=_MOST_LOCAL_SLOTS,
         metavar="[N]",
     )
     fallback_after: float = _fleet(

@@ -137,6 +137,8 @@ class Databases:
 
         with contextlib.ExitStack() as stack:
             for alias, database in {**self._databases, **self._mirrors}.items():
+                # All threads of the process share it, and a function may change it.
+                connections[alias].settings_dict = {**connections[alias].settings_dict}
                 database.connect(connections[alias], query, stack)
                 stack.callback(connections[alias].close)
             yield

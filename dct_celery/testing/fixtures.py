@@ -68,7 +68,7 @@ class ConcurrentRunner:
 
     def run_tests(
         self,
-        test_labels: Iterable[str] = (),
+        test_labels: str | Iterable[str] = (),
         project_dir: str | os.PathLike[str] = ".",
         **settings: object,
     ) -> int:
@@ -79,7 +79,7 @@ class ConcurrentRunner:
         """
         from dct_celery import api
 
-        given = {"local": _SLOTS, **settings, "labels": list(test_labels)}
+        given = {"local": _SLOTS, **settings, "labels": test_labels}
         loaded, origins = api.load_with_origins(project_dir, **given)
         self.report = api.run(loaded, origins=origins)
         return self.report.exit_code

@@ -46,6 +46,7 @@ class _Middleware:
 
     def __init__(self, get_response: Callable[[Any], Any]) -> None:
         _refuse_outside_tests(f"dct_celery.testing.{type(self).__name__}")
+        overrides.check_settings()
         self.get_response = get_response
         if iscoroutinefunction(get_response):
             markcoroutinefunction(self)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import logging
+import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -106,6 +107,12 @@ def report(kind: str, message: str) -> None:
             findings.append(Finding(kind, message))
 
 
+def check_settings() -> None:
+    """Raises UsageError for a Django setting of the middleware that has a bad value."""
+    for key in _SETTINGS:
+        _from_settings(key)
+
+
 def _from_settings(key: str) -> Any:
     from django.conf import settings
 
@@ -119,7 +126,7 @@ def _from_settings(key: str) -> Any:
 
 def _check(key: str, value: Any, origin: str = "") -> None:
     if key not in _DEFAULTS:
-        near = difflib.get_close_matches(key, _DEFAULTS, n=1)
+        near = difflib.get_close_matches(str(key), _DEFAULTS, n=1)
         known = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_DEFAULTS)}"
         raise UsageError(f"no test override is called {key!r}: {known}")
     if problem := problem_of(key, value):
@@ -135,6 +142,9 @@ def problem_of(key: str, value: Any) -> str:
         fits = isinstance(value, (tuple, list)) and len(value) == 2 and all(map(_number, value))
         if not fits or not 0 <= value[0] <= value[1]:
             return "give (min, max) in seconds, 0 <= min <= max"
+    elif key == "seed":
+        if value is not None and not isinstance(value, (int, float, str, bytes)):
+            return "give a whole number"
     elif key == "probability":
         if not _number(value) or not 0 <= value <= 1:
             return "give a number from 0 to 1"
@@ -151,4 +161,5 @@ def _names(value: object) -> bool:
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value)  # type: ignore[arg-type]

@@ -15,9 +15,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from dct_celery.errors import UsageError
-from dct_celery.testing.calls import called
+from dct_celery.testing.calls import (
+    called,
+    check_count,
+    check_function,
+    check_seconds,
+    check_seed,
+)
 from dct_celery.testing.databases import Databases
 from dct_celery.testing.overrides import problem_of
+
+_HERE = "simulate_concurrent_requests"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +99,21 @@ def simulate_concurrent_requests(
     client: `django.test.Client()` by default, an `AsyncClient`, or `APIClient` of DRF.
     timeout: seconds until a request counts as an error.
 
-    Raises UsageError in a test that runs in a transaction, which other connections cannot see.
+    Raises UsageError if the arguments are wrong, or in a test that runs in a transaction, which
+    other connections cannot see; and what is raised to end a test (pytest.skip(), sys.exit()).
     """
-    if num_requests < 1:
-        raise UsageError(
-            f"simulate_concurrent_requests: num_requests={num_requests}: give at least 1"
-        )
+    check_function(_HERE, request_func)
+    check_count(f"{_HERE}: num_requests", num_requests, 1)
+    check_seconds(f"{_HERE}: timeout", timeout)
+    check_seed(f"{_HERE}: seed", seed)
     if problem := problem_of("delay_range", delay_range):
-        raise UsageError(f"simulate_concurrent_requests: delay_range={delay_range!r}: {problem}")
+        raise UsageError(f"{_HERE}: delay_range={delay_range!r}: {problem}")
     calls = _calls(request_func, num_requests, client)
     chance = random.Random(secrets.randbelow(2**31) if seed is None else seed)
     delays = [chance.uniform(*delay_range) for _ in calls]
     answers: dict[int, SimulatedRequest] = {}
     together = threading.Barrier(num_requests)
-    with Databases("simulate_concurrent_requests", stays=True) as databases:
+    with Databases(_HERE, stays=True) as databases:
         databases.start(0)
 
         def live(number: int) -> None:
@@ -128,6 +137,9 @@ def simulate_concurrent_requests(
         if databases.refused:
             raise UsageError(databases.refused[0])
         databases.put_back()
+    for answer in answers.values():
+        if answer.exception is not None and not isinstance(answer.exception, Exception):
+            raise answer.exception
     return SimulatedRequests(
         answers.get(number) or _silent(number, timeout) for number in range(num_requests)
     )
@@ -137,7 +149,7 @@ def _answer(number: int, call: Callable[[], Any]) -> SimulatedRequest:
     began = time.monotonic()
     try:
         result = called(call)
-    except Exception as error:
+    except BaseException as error:
         took = time.monotonic() - began
         return SimulatedRequest(number, "error", error=str(error), exception=error, seconds=took)
     return SimulatedRequest(number, "success", result, seconds=time.monotonic() - began)
@@ -156,8 +168,7 @@ def _calls(request_func: Any, count: int, client: Any) -> Sequence[Callable[[], 
         return [_with_client(request_func, own) for own in _clients(client, count)]
     if client is not None:
         raise UsageError(
-            "simulate_concurrent_requests: request_func takes no client: "
-            "give it one parameter, or leave client= out"
+            f"{_HERE}: request_func takes no client: give it one parameter, or leave client= out"
         )
     return [request_func] * count
 
@@ -172,6 +183,8 @@ def _clients(client: Any, count: int) -> list[Any]:
         from django.test import Client
 
         client = Client()
+    if isinstance(client, type) or not hasattr(client, "handler"):
+        raise UsageError(f"{_HERE}: client={client!r} is no test client: give one as Client()")
     handler = client.handler
     if getattr(handler, "_middleware_chain", None) is None:
         handler.load_middleware(is_async=inspect.iscoroutinefunction(type(handler).__call__))

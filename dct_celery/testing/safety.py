@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from dct_celery.errors import UsageError
-from dct_celery.testing.calls import called
+from dct_celery.testing.calls import (
+    called,
+    check_count,
+    check_function,
+    check_seconds,
+    check_seed,
+)
 from dct_celery.testing.databases import Databases
 from dct_celery.testing.interleaving import (
     Abandoned,
@@ -41,6 +47,7 @@ _RUNS_IN_DOUBT = 2
 #: Of six different functions.
 _MOST_ORDERS = 720
 _SHOWN_STEPS = 24
+_HERE = "assert_concurrent_safety"
 _SHOWN_COLUMNS = 160
 _SHOWN_DIFFERENCES = 8
 
@@ -80,10 +87,18 @@ def assert_concurrent_safety(
     Raises AssertionError, which names what differs, the interleaving and its seed; UsageError if
     the arguments are wrong, or the test runs in a transaction that other connections cannot see.
     """
-    functions = _functions(test_func, max_workers, iterations)
+    functions = _functions(test_func, max_workers)
+    check_count(f"{_HERE}: iterations", iterations, 1)
+    check_seconds(f"{_HERE}: timeout", timeout)
+    check_seed(f"{_HERE}: seed", seed)
+    for name, function in (("setup", setup), ("invariant", invariant)):
+        if function is not None:
+            check_function(f"{_HERE}: {name}", function)
+    _check_refused(refused)
+    ignored = _ignored(ignore)
     seed = secrets.randbelow(2**31) if seed is None else seed
-    with Databases("assert_concurrent_safety") as databases:
-        check = _Check(functions, databases, seed, timeout, setup, invariant, refused, ignore)
+    with Databases(_HERE) as databases:
+        check = _Check(functions, databases, seed, timeout, setup, invariant, refused, ignored)
         try:
             problem = check.run(iterations)
         finally:
@@ -93,31 +108,45 @@ def assert_concurrent_safety(
         raise AssertionError(problem) from check.cause
 
 
-def _functions(
-    given: Function | Sequence[Function], workers: int | None, iterations: int
-) -> list[Function]:
+def _functions(given: Function | Sequence[Function], workers: int | None) -> list[Function]:
     """One for each thread."""
     functions: list[Any] = list(given) if isinstance(given, (list, tuple)) else [given]
-    if not functions or not all(map(callable, functions)):
-        raise UsageError(f"assert_concurrent_safety: {given!r} is no function: give one, or a list")
-    count = workers if workers is not None else max(4 if len(functions) == 1 else 2, len(functions))
-    if count < max(2, len(functions)):
-        raise UsageError(
-            f"assert_concurrent_safety: max_workers={workers} is too few: "
-            f"give at least {max(2, len(functions))}"
-        )
-    if iterations < 1:
-        raise UsageError(f"assert_concurrent_safety: iterations={iterations}: give at least 1")
+    if not functions:
+        raise UsageError(f"{_HERE}: {given!r} is no function: give one, or a list")
+    for function in functions:
+        check_function(_HERE, function, "give one, or a list")
+    count = max(4 if len(functions) == 1 else 2, len(functions))
+    if workers is not None:
+        check_count(f"{_HERE}: max_workers", workers, max(2, len(functions)))
+        count = workers
     threads = list(itertools.islice(itertools.cycle(functions), count))
     orders = math.factorial(count)
     for times in Counter(map(functions.index, threads)).values():
         orders //= math.factorial(times)
     if orders > _MOST_ORDERS:
         raise UsageError(
-            f"assert_concurrent_safety: {len(functions)} functions in {count} threads can come "
+            f"{_HERE}: {len(functions)} functions in {count} threads can come "
             f"in {orders} orders, of which at most {_MOST_ORDERS} are tried: give fewer"
         )
     return threads
+
+
+def _check_refused(refused: Any) -> None:
+    if callable(refused) and not isinstance(refused, type):
+        return
+    classes = refused if isinstance(refused, tuple) else (refused,)
+    if not all(isinstance(one, type) and issubclass(one, BaseException) for one in classes):
+        raise UsageError(
+            f"{_HERE}: refused={refused!r}: give an exception class, a tuple of them, or a function"
+        )
+
+
+def _ignored(ignore: Any) -> list[str]:
+    names = [ignore] if isinstance(ignore, str) else ignore
+    fits = isinstance(names, (list, tuple, set, frozenset))
+    if not fits or not all(isinstance(name, str) for name in names):
+        raise UsageError(f"{_HERE}: ignore={ignore!r}: give a list of names")
+    return list(names)
 
 
 @dataclass(frozen=True)
@@ -169,7 +198,7 @@ class _Check:
         self._setup = setup
         self._invariant = invariant
         self._refused = refused
-        self._volatile = Volatile([ignore] if isinstance(ignore, str) else ignore)
+        self._volatile = Volatile(ignore)
         self._serial: dict[tuple[int, ...], _Round] = {}
         self._runs = itertools.count()
         #: What the test's own code raised without concurrency.

@@ -163,7 +163,7 @@ def test_the_command_that_is_shown_for_a_failure_runs_it_again(fleet: Fleet, pro
         ([*BACKEND, "missing"], "ModuleNotFoundError: No module named 'missing'"),
         (
             [*BACKEND, "--tag", "slow", "arithmetic"],
-            "--tag, or tag in [tool.dct], is for Django's tests",
+            "--tag (DCT_TAG, or tag in [tool.dct]) is for Django's tests",
         ),
     ],
 )

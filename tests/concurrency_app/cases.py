@@ -149,6 +149,19 @@ class Calls(WithAccounts):
         self.assertEqual(list(first.others.all()), [second])
         self.assertEqual((cache.get("key"), mail.outbox, views.visits), (None, [], 0))
 
+    def test_what_a_function_does_to_its_connection_is_its_own(self) -> None:
+        # Given
+        def reconfigure() -> int:
+            connection.settings_dict["CONN_MAX_AGE"] = 7
+            return Account.objects.count()
+
+        before = dict(connection.settings_dict)
+        # When
+        found = said(reconfigure)
+        # Then
+        self.assertEqual(found, "")
+        self.assertEqual(connection.settings_dict, before)
+
     def test_what_differs_by_chance_is_none(self) -> None:
         # Given
         def create_user() -> User:

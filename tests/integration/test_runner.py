@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from dct_celery.errors import ConfigError
 from dct_celery.runner import ConcurrentTestRunner, command_line
 from dct_celery.runner.command_line import consumed
 
@@ -301,6 +302,51 @@ def test_every_option_of_the_test_command_has_its_argument(
     argv = command_line.command_line(OwnRunner, given, labels)
     # Then
     assert argv == ["run", "--backend=django", "--command=a.py test", *expected.split()]
+
+
+@pytest.mark.parametrize(
+    ("named", "parallel", "most"), [("3", 3, "3"), ("x", 0, None), (None, 3, None)]
+)
+def test_the_variable_of_django_says_how_many_auto_are(
+    named: str | None, parallel: int, most: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given: `manage.py test --parallel`, and without it
+    monkeypatch.setattr("sys.argv", ["manage.py", "test", *["--parallel"] * bool(parallel)])
+    monkeypatch.setattr(command_line, "get_max_test_processes", lambda: int(named or "3"))
+    monkeypatch.delenv("DJANGO_TEST_PROCESSES", raising=False)
+    if named:
+        monkeypatch.setenv("DJANGO_TEST_PROCESSES", named)
+    # Then
+    assert command_line.one_spelling({"parallel": parallel})["parallel"] == most
+
+
+def test_a_label_behind_benchmark_is_no_file_to_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given
+    monkeypatch.setattr("sys.argv", ["manage.py", "test", "--benchmark", "shop.tests"])
+    # Then
+    with pytest.raises(ConfigError, match=r"^--benchmark shop\.tests: a path that follows ends in"):
+        command_line.one_spelling({"benchmark": "shop.tests"})
+    for words in (["--benchmark=shop.txt"], ["--benchmark", "b.json"], ["shop", "--benchmark"]):
+        monkeypatch.setattr("sys.argv", ["manage.py", "test", *words])
+        given = {"--benchmark=shop.txt": "shop.txt", "--benchmark": "b.json"}.get(words[0], "auto")
+        assert command_line.one_spelling({"benchmark": given})["benchmark"] == given
+
+
+def test_an_option_of_dct_that_code_gives_in_vain_is_refused_with_its_other_places() -> None:
+    # Given a subclass with an option of the same name as one of ours
+    class WithOwnPython(OwnRunner):
+        @classmethod
+        def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+            super().add_arguments(parser)
+            parser.add_argument("--python")
+
+    # When
+    for given in ({"maxfail": 2}, {"log_file": "x.log"}, {"env": ["A"]}, {"python": "p"}):
+        with pytest.raises(ConfigError, match="does not take it as an argument; set DCT_"):
+            command_line._refuse_others(OwnRunner, given)
+    # Then
+    command_line._refuse_others(WithOwnPython, {"python": "p", "tags": ["a"], "maxfail": None})
+    command_line._refuse_others(OwnRunner, {"env": "ci", "no_color": False})
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from dct_celery import api
 from dct_celery.core.option import Option, accept
 from dct_celery.errors import ConfigError
 from dct_celery.security import masking
@@ -74,6 +75,14 @@ class TestPrecedence:
 
     def test_defaults_are_those_of_the_class(self, tmp_path: Path) -> None:
         assert settings_of(tmp_path) == Settings(project_dir=str(tmp_path))
+
+    def test_one_label_may_be_a_text(self, tmp_path: Path) -> None:
+        assert settings_of(tmp_path, {"labels": "shop.tests"}).labels == ("shop.tests",)
+        assert settings_of(tmp_path, {"labels": ["a", "b"]}).labels == ("a", "b")
+
+    def test_a_folder_that_is_not_there_is_one_line(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"nowhere is no folder; give that of the project$"):
+            api.load(tmp_path / "nowhere")
 
     def test_the_nearest_file_with_a_table_counts(self, tmp_path: Path) -> None:
         # Given: outer with a table, inner without
@@ -563,6 +572,11 @@ class TestOtherNames:
             tmp_path, DCT_CREATE_DB="1", DJANGO_TEST_TEMPLATE_CACHE="True"
         )
 
+    def test_bounds_that_contradict_each_other_are_refused(self, tmp_path: Path) -> None:
+        assert refusal(tmp_path, DCT_MIN_SLOTS="5", DJANGO_TEST_MAX_WORKERS="2") == (
+            "DCT_MIN_SLOTS: 5 is more than 2 (DJANGO_TEST_MAX_WORKERS); give one that is not"
+        )
+
     def test_nonsense_names_the_variable(self, tmp_path: Path) -> None:
         assert refusal(tmp_path, DJANGO_ENABLE_CONCURRENT="perhaps") == (
             "DJANGO_ENABLE_CONCURRENT: 'perhaps' is not valid; give true or false"
@@ -631,6 +645,9 @@ class TestRefusals:
             ({"env": ("A=1",)}, "--env: 'A=**'", 'without "="'),
             ({"settings": "a/b.py"}, "--settings: 'a/b.py'", "a dotted Python name"),
             ({"local": "x"}, "--local: 'x'", "a whole number, at least 0"),
+            ({"local": "9" * 9}, "--local: '999999999'", "at least 0, at most 1024, or auto"),
+            ({"local_fallback": "1025"}, "--local-fallback: '1025'", "at most 1024"),
+            ({"parallel": [1]}, "--parallel: [1] is not valid", "a whole number, at least 1"),
             ({"junit_xml": ""}, "--junit-xml: ''", "a text that is not empty"),
         ],
     )

@@ -91,10 +91,8 @@ def test_of_two_the_second_counts() -> None:
     assert first == {"a": 1.0, "b": 1.0}
 
 
-@pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf])
-def test_what_is_no_duration_is_not_saved_and_the_file_stays(
-    tmp_path: Path, seconds: float
-) -> None:
+@pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf, None, "1", {}, {"duration": []}])
+def test_what_is_no_duration_is_not_saved_and_the_file_stays(tmp_path: Path, seconds: Any) -> None:
     # Given
     save_timings(AVERAGES, tmp_path / "timings.json")
     # When / Then

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dct_celery import machine, security
+from dct_celery.databases import wait_for_database_ready
 from dct_celery.errors import (
     ConfigError,
     ConfigurationException,
@@ -83,6 +85,7 @@ class TestEnvironment:
 
     def test_those_that_they_do_not_use_are_left_alone(self) -> None:
         assert security.validate_environment(["default"]) == []
+        assert security.validate_environment("default") == []
 
     def test_an_alias_that_is_not_there_is_named(self) -> None:
         with pytest.raises(ConfigError, match="no alias 'shop'; it has 'default', 'archive'"):
@@ -246,6 +249,13 @@ class TestLogs:
     def test_text_without_secrets_comes_back(self) -> None:
         assert security.sanitize_log_output("") == ""
         assert security.sanitize_log_output("2 passed\n") == "2 passed\n"
+
+
+@pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize("name", ["", None])
+def test_no_name_is_no_database_that_is_ready(name: Any) -> None:
+    with pytest.raises(ConfigError, match=f"^name is {name!r}; give that of a database"):
+        wait_for_database_ready(name, timeout=0)
 
 
 def test_the_reason_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -106,13 +106,26 @@ def changed_files(root: Path, commit: str) -> frozenset[str]:
         except FileNotFoundError:
             raise ConfigError("--changed-first needs git, which is not installed") from None
         if done.returncode:
+            if not _in_git(root):
+                raise ConfigError(
+                    f"--changed-first: {root} is no checkout of git, which says what has changed;"
+                    " leave it out"
+                )
             said = done.stderr.decode(errors="replace").strip().partition("\n")[0]
             raise ConfigError(
                 f"--changed-first: git cannot compare {root} with {commit!r} ({said}); name a"
-                " commit, branch or tag that this checkout has"
+                " commit, branch or tag that this checkout has, or leave it out"
             )
         found.update(os.fsdecode(path) for path in done.stdout.split(b"\0") if path)
     return frozenset(found)
+
+
+def _in_git(root: Path) -> bool:
+    done = subprocess.run(
+        ["git", "-C", str(root), "rev-parse", "--git-dir"],
+        env=git_environment(), capture_output=True, check=False,
+    )  # fmt: skip
+    return done.returncode == 0
 
 
 def take(root: Path, selection: Selection | None = None, *, git_modes: bool = False) -> Snapshot:
@@ -208,9 +221,9 @@ def listing(taken: Snapshot) -> Iterator[str]:
     yield f"{len(rows):,} file{'s' * (len(rows) != 1)}, {total:,} bytes"
 
 
-def warnings(taken: Snapshot) -> Iterator[str]:
-    """Warnings before the tree is sent, one per line."""
-    if taken.secrets:
+def warnings(taken: Snapshot, *, leaves: bool = True) -> Iterator[str]:
+    """Warnings before the tree is sent, one per line. `leaves`: it leaves this machine."""
+    if taken.secrets and leaves:
         yield secret_files.warning([_shown(path) for path in taken.secrets])
     if taken.unused:
         patterns = ", ".join(map(_shown, taken.unused))

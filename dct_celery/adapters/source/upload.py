@@ -18,7 +18,8 @@ PAUSE = 1.0
 class Upload:
     """The code of one run.
 
-    With `prove_only` nothing is sent: workers have it, and prove that it is the same.
+    With `prove_only` nothing is sent: workers have it, and prove that it is the same. With
+    `stays_here` the only worker is one of this machine and user, who may have any file of theirs.
     """
 
     def __init__(
@@ -28,6 +29,7 @@ class Upload:
         warn: Callable[[str], object],
         *,
         prove_only: bool = False,
+        stays_here: bool = False,
         folders: Sequence[str] = (),
     ) -> None:
         """`folders`: below the root, where the project's modules and files are looked for."""
@@ -35,6 +37,7 @@ class Upload:
         self._clock = clock
         self._warn = warn
         self._prove_only = prove_only
+        self._stays_here = stays_here
         self._asked_at = float("-inf")
         self._taken: snapshot.Snapshot | None = None
         self._files: dict[str, TreeFile] = {}
@@ -56,7 +59,7 @@ class Upload:
             return taken, len(taken.index.files), 0
         taken = snapshot.take(root, self._selection)
         self._taken, self._files = taken, {file.digest: file for file in taken.index.files}
-        for line in snapshot.warnings(taken):
+        for line in snapshot.warnings(taken, leaves=not self._stays_here):
             self._say(line)
         sent = self._put(store, store.missing([*self._files, taken.digest]))
         return taken, len(taken.index.files) + len(taken.index.links), sent

@@ -60,6 +60,15 @@ def test_a_folder_without_git_travels_without_caches_and_environments(project: P
     assert snapshot.find_root(project) == project
 
 
+def test_why_nothing_is_known_to_have_changed_is_said(project: Path) -> None:
+    with pytest.raises(ConfigError, match=r"project is no checkout of git, .*; leave it out$"):
+        snapshot.changed_files(project, "HEAD")
+    # Given a checkout without a commit
+    git(project, "init", "-q")
+    with pytest.raises(ConfigError, match=r"'HEAD' \(fatal: bad revision .*, or leave it out$"):
+        snapshot.changed_files(project, "HEAD")
+
+
 def test_a_link_to_a_folder_travels_with_and_without_git(project: Path) -> None:
     # Given
     (project / "shop").symlink_to("app")

@@ -6,6 +6,7 @@ Sent once, again in part when a worker asks, and only what belongs to the run.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,14 +29,12 @@ def project(tmp_path: Path) -> Path:
 class Scene:
     """An upload with its store, clock and warnings."""
 
-    def __init__(self, selection: Selection | None = None, *, prove_only: bool = False) -> None:
+    def __init__(self, selection: Selection | None = None, **options: Any) -> None:
         self.store = MemoryStore()
         self.blobs = MemoryBlobs(self.store)
         self.clock = Clock()
         self.said: list[str] = []
-        self.upload = Upload(
-            selection or Selection(), self.clock, self.said.append, prove_only=prove_only
-        )
+        self.upload = Upload(selection or Selection(), self.clock, self.said.append, **options)
 
     def supply(self) -> None:
         self.clock.now += PAUSE
@@ -135,6 +134,17 @@ def test_secrets_are_named_before_they_are_sent_and_once(project: Path) -> None:
     # Then
     (line,) = scene.said
     assert line.startswith(".env looks like")
+
+
+def test_what_stays_on_this_machine_is_no_secret_of_it(project: Path) -> None:
+    # Given
+    (project / "db.sqlite3").touch()
+    scene = Scene(Selection(Globs(("*.mo",))), stays_here=True)
+    # When
+    scene.upload.send(project, scene.blobs)
+    # Then
+    (line,) = scene.said
+    assert line.startswith("include *.mo matches no file")
 
 
 def test_with_a_checkout_nothing_is_sent_and_selections_do_not_count(project: Path) -> None:

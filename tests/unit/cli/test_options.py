@@ -149,6 +149,8 @@ def test_an_argument_for_the_runner_may_look_like_a_flag(
         (["--", "--local"], ["--", "--local"]),
         (["--benchmark", "shop.tests"], ["--benchmark=auto", "shop.tests"]),
         (["--benchmark", "out/bench.json", "shop"], ["--benchmark", "out/bench.json", "shop"]),
+        (["--changed-first", "HEAD~7", "shop"], ["--changed-first", "HEAD~7", "shop"]),
+        (["--changed-first", "HEADERS"], ["--changed-first=auto", "HEADERS"]),
         ([], []),
     ],
 )

@@ -198,3 +198,12 @@ def test_watching_a_run_ends_with_it(root: Root) -> None:
         "state     open",
         "state     closed",
     ]
+
+
+def test_a_pause_that_is_no_number_is_refused(root: Root) -> None:
+    # When
+    ended = run("--watch", "nan")
+
+    # Then
+    assert ended.exit_code != 0
+    assert "'nan' is not a number of seconds" in ended.output

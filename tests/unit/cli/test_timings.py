@@ -166,6 +166,8 @@ def test_merging_takes_the_last_of_a_name_and_filtering_a_part(project: Path) ->
         (("merge", "a.json", "-o", "."), 4, "cannot write .: it is a folder"),
         (("merge", "a.json"), 4, "Missing option '-o' / '--output'"),
         (("show", "--local=many"), 4, "--local: 'many' is not valid"),
+        (("show", "--local", "--min-duration", "nan"), 4, "'nan' is not a number of seconds."),
+        (("show", "--local", "--max-duration", "inf"), 4, "'inf' is not a number of seconds."),
         (("shw",), 4, "No such command 'shw'"),
     ],
 )

@@ -71,6 +71,20 @@ def test_what_fails_alone_and_after_everything_is_an_ordinary_failure() -> None:
     assert tried[-1] == tuple(range(20))
 
 
+def test_what_is_known_when_a_search_is_cut_short_is_said_in_words() -> None:
+    # Given
+    steps = order.search(200, (), passed_alone=False, partners=())
+    said = [next(steps).so_far.proven_by]
+    # When
+    said += [steps.send(True).so_far.proven_by for _ in range(2)]
+    # Then
+    assert said == [
+        "fails alone and was not tried after others",
+        "fails alone and after what runs right before it",
+        "fails alone and after the 8 classes before it",
+    ]
+
+
 def test_what_fails_alone_and_has_passed_alone_before_needs_no_further_try() -> None:
     # When
     found, tried = search(lambda preamble: True, 20, (3, 4), passed_alone=True)

@@ -28,6 +28,8 @@ def test_facts_of_another_key_project_or_class_are_ignored_and_counted_in_one_li
     # Then
     assert facts == {}
     assert line.startswith("3 facts about the order of tests are ignored; one ")
+    _, line = opened(dict(list(stored.items())[:1]), pool_door(), "shop")
+    assert line.startswith("1 fact about the order of tests is ignored; it ")
     assert opened(sealed({"a.T": FACT}, pool_door(), "shop"), pool_door(), "other")[0] == {}
 
 

@@ -193,8 +193,8 @@ def test_an_option_that_another_backend_would_ignore_is_refused(
 ) -> None:
     with pytest.raises(
         ConfigError,
-        match=rf"^{flag}, or \w+ in \[tool.dct\], is for Django's tests; remove it, and pass"
-        " arguments to the backend plain:B with --extra",
+        match=rf"^{flag} \(DCT_\w+, or [\w-]+ in \[tool.dct\]\) is for Django's tests; remove"
+        " it, and pass arguments to the backend plain:B with --extra",
     ):
         request_for(tmp_path, backend="plain:B", **given)
 
@@ -318,12 +318,12 @@ def test_variables_of_pytest_travel_and_those_of_another_session_do_not(tmp_path
     [
         (
             {"coverage": True},
-            "--coverage, or coverage in [tool.dct], is for Django's tests; remove it, and measure"
-            " with pytest's --cov",
+            "--coverage (DCT_COVERAGE, or coverage in [tool.dct]) is for Django's tests;"
+            " remove it, and measure with pytest's --cov",
         ),
         (
             {"k": ("x",)},
-            "-k, or k in [tool.dct], is for Django's tests; remove it, and give pytest's own"
+            "-k (DCT_K, or k in [tool.dct]) is for Django's tests; remove it, and give pytest's own"
             " options behind --",
         ),
         ({"command": "python runtests.py"}, "--command: 'python runtests.py' is not pytest"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -74,6 +75,9 @@ def test_the_context_ends_also_when_its_test_fails() -> None:
         ("delay_range", (-1, 0.1), "0 <= min <= max"),
         ("delay_range", 0.1, "give (min, max) in seconds"),
         ("slow_request_seconds", 0, "give seconds above 0"),
+        ("slow_request_seconds", float("inf"), "give seconds above 0"),
+        ("delay_range", (0, float("inf")), "give (min, max) in seconds"),
+        ("seed", [], "is []: give a whole number"),
         ("ignore", "shop.*", "give a list of names"),
     ],
 )
@@ -96,6 +100,25 @@ def test_middleware_refuses_to_be_installed_outside_tests(name: str) -> None:
         kind(lambda request: None)
     assert str(caught.value).startswith(f"{name} is for tests alone")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", get_middleware_config()["middleware_classes"])
+def test_a_bad_setting_is_named_when_middleware_is_installed(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given
+    monkeypatch.setattr("dct_celery.testing.middleware.in_tests", lambda: True)
+    monkeypatch.setattr(
+        "django.conf.settings", SimpleNamespace(configured=True, CONCURRENT_TEST_PROBABILITY=7)
+    )
+    # Then
+    with pytest.raises(UsageError, match=r"^setting CONCURRENT_TEST_PROBABILITY is 7: give a numb"):
+        getattr(testing, name.rpartition(".")[2])(lambda request: None)
+
+
+def test_a_key_that_is_no_text_is_one_line() -> None:
+    with pytest.raises(UsageError, match=r"^no test override is called None: there are enabled"):
+        set_test_override(None, 1)  # type: ignore[arg-type]
 
 
 def test_middleware_is_not_registered_outside_tests() -> None:

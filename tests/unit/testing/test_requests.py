@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from dct_celery.errors import UsageError
 from dct_celery.testing import simulate_concurrent_requests
@@ -42,18 +43,37 @@ def test_what_is_raised_is_kept() -> None:
         answers[0]["statuss"]
 
 
+@pytest.mark.parametrize("ending", [SystemExit(3), pytest.skip.Exception("not here")])
+def test_what_ends_a_test_ends_it_from_a_thread_too(ending: BaseException) -> None:
+    # Given
+    def request() -> None:
+        raise ending
+
+    # When
+    with pytest.raises(type(ending)) as caught:
+        simulate_concurrent_requests(request, num_requests=2)
+    # Then
+    assert caught.value is ending
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"num_requests": 0}, "num_requests=0: give at least 1"),
+        ({"num_requests": 0}, "num_requests=0 is too few: give at least 1"),
+        ({"num_requests": "x"}, "num_requests='x' is no whole number"),
+        ({"timeout": float("nan")}, "timeout=nan: give seconds above 0"),
+        ({"seed": {}}, "seed={}: give a whole number"),
+        ({"request_func": None}, "None is no function: give one"),
+        ({"request_func": lambda client: client, "client": 5}, "client=5 is no test client"),
+        ({"request_func": lambda client: client, "client": Client}, "give one as Client()"),
         ({"delay_range": (2, 1)}, "delay_range=(2, 1): give (min, max) in seconds"),
         ({"delay_range": (-1, 1)}, "0 <= min <= max"),
-        ({"client": object()}, "request_func takes no client"),
+        ({"client": object()}, "request_func takes no client: give it one parameter, or leave"),
     ],
 )
 def test_bad_arguments_are_one_line(arguments: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError) as caught:
-        simulate_concurrent_requests(answer, **arguments)
+        simulate_concurrent_requests(**{"request_func": answer, **arguments})
     # Then
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -171,6 +171,14 @@ def nothing() -> None:
     pass
 
 
+def generator() -> Iterator[int]:
+    yield 1
+
+
+async def async_generator() -> AsyncIterator[int]:
+    yield 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -178,7 +186,22 @@ def nothing() -> None:
         ({"test_func": []}, "[] is no function"),
         ({"test_func": nothing, "max_workers": 1}, "max_workers=1 is too few: give at least 2"),
         ({"test_func": [nothing] * 3, "max_workers": 2}, "give at least 3"),
-        ({"test_func": nothing, "iterations": 0}, "iterations=0: give at least 1"),
+        ({"test_func": nothing, "iterations": 0}, "iterations=0 is too few: give at least 1"),
+        ({"test_func": nothing, "iterations": "x"}, "iterations='x' is no whole number"),
+        ({"test_func": nothing, "max_workers": 2.5}, "max_workers=2.5 is no whole number"),
+        ({"test_func": nothing, "max_workers": True}, "max_workers=True is no whole number"),
+        ({"test_func": nothing, "timeout": 0}, "timeout=0: give seconds above 0"),
+        ({"test_func": nothing, "timeout": float("nan")}, "timeout=nan: give seconds above 0"),
+        ({"test_func": nothing, "timeout": "x"}, "timeout='x': give seconds above 0"),
+        ({"test_func": nothing, "seed": []}, "seed=[]: give a whole number"),
+        ({"test_func": nothing, "setup": 5}, "setup: 5 is no function: give one"),
+        ({"test_func": nothing, "invariant": "x"}, "invariant: 'x' is no function: give one"),
+        ({"test_func": nothing, "refused": "x"}, "refused='x': give an exception class"),
+        ({"test_func": nothing, "refused": (ValueError, 5)}, "give an exception class"),
+        ({"test_func": nothing, "ignore": [5]}, "ignore=[5]: give a list of names"),
+        ({"test_func": nothing, "ignore": None}, "ignore=None: give a list of names"),
+        ({"test_func": generator}, "generator() is a generator, of which a call runs nothing"),
+        ({"test_func": [nothing, async_generator]}, "async_generator() is a generator"),
         ({"test_func": [lambda: 1 for _ in range(7)]}, "5040 orders, of which at most 720"),
     ],
 )
