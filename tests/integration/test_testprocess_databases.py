@@ -219,6 +219,24 @@ def test_a_relative_sqlite_file_is_reported_by_its_absolute_path(tmp_path: Path)
     )
 
 
+def test_an_alias_without_an_engine_is_no_database_to_create(tmp_path: Path) -> None:
+    # Given: a test that declares it, as it declares no other
+    test = """
+        from django.test import TestCase
+
+        class Reads(TestCase):
+            def test_it(self):
+                pass
+    """
+    project = make_project(tmp_path / "project", test, settings="DATABASES = {}\n")
+    # When
+    with loader(project, tmp_path / "run") as process:
+        loaded = process.loaded
+    # Then
+    assert loaded.databases == []
+    assert [(one["alias"], one["used"]) for one in loaded.configured] == [("default", True)]
+
+
 def test_a_mirror_of_an_alias_that_is_not_set_up_refuses_to_connect(
     tmp_path: Path, postgres_server: EmbeddedPostgres, mine: str
 ) -> None:

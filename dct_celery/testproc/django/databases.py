@@ -52,14 +52,19 @@ def connection_of(alias: str) -> Any:
 
 
 def groups(aliases: Iterable[str]) -> dict[str, list[str]]:
-    """Primary alias -> all aliases of the same database, as Django groups them, without mirrors."""
+    """Primary alias -> all aliases of the same database, as Django groups them.
+
+    Without mirrors, and without those that have no ENGINE: there is nothing to create.
+    """
+    from django.db.backends.dummy.base import DatabaseWrapper as NoDatabase
     from django.test.utils import get_unique_databases_and_mirrors
 
     unique, _ = get_unique_databases_and_mirrors(set(aliases))
     result = {}
     for _, members in unique.values():
         ordered = list(members)
-        result[ordered[0]] = ordered
+        if not isinstance(connection_of(ordered[0]), NoDatabase):
+            result[ordered[0]] = ordered
     return result
 
 
