@@ -38,6 +38,12 @@ DEVIATIONS = (
         "a run that stops early must not look green",
     ),
     Deviation(
+        "test that stops the run itself, with stop() or shouldStop of its result",
+        "ends the run after that test, and what follows is never reported",
+        "stops nothing; the others run",
+        "a run that stops early must not look green",
+    ),
+    Deviation(
         "SIGINT that a test sends to its own process",
         "stops the run after that test",
         "stops nothing; only a second one in the same test interrupts it",
@@ -78,9 +84,10 @@ DEVIATIONS = (
         "what comes after a failure is judged for itself",
     ),
     Deviation(
-        "what the code of a migration leaves in the memory of its process",
+        "what the code of a migration leaves in the memory of its process, or in files (a picture in"
+        " MEDIA_ROOT, a cache)",
         "seen by every test",
-        "not there; what receivers of pre_migrate and post_migrate leave there is",
+        "not there; what receivers of pre_migrate and post_migrate leave in memory is",
         "databases are migrated once for many runs, in another process",
     ),
     Deviation(
@@ -107,6 +114,13 @@ DEVIATIONS = (
         "stay changed for every class that comes later",
         "stay changed for the classes of the same chunk, then are put back; a warning names them",
         "how tests fall into chunks must not decide what a class finds",
+    ),
+    Deviation(
+        "ids that importing the tests has kept, of the process, its group, session or threads"
+        " (os.getpid() in a module)",
+        "are those of the tests",
+        "are those of the process that the test process was forked from",
+        "the project is imported once and forked in milliseconds",
     ),
     Deviation(
         "processes, threads and listening sockets that a class leaves behind",
