@@ -84,8 +84,8 @@ DEVIATIONS = (
         "what comes after a failure is judged for itself",
     ),
     Deviation(
-        "what the code of a migration leaves in the memory of its process, or in files (a picture in"
-        " MEDIA_ROOT, a cache)",
+        "what the code of a migration leaves in the memory of its process, in its connection (SET,"
+        " a temporary table), or in files (a picture in MEDIA_ROOT, a cache)",
         "seen by every test",
         "not there; what receivers of pre_migrate and post_migrate leave in memory is",
         "databases are migrated once for many runs, in another process",

@@ -491,7 +491,7 @@ class RunMachine:
             # It was called and returned: its own code left it out, as in the sequential run, which
             # does not count it. Nothing was lost.
             return [
-                ev.Warn(f"{verdict.entry.id} never started: its own code reported nothing"),
+                ev.Warn(f"{verdict.entry.id} never started: the project's own code left it out"),
                 *self._judge(verdict),
             ]
         if self.stop is None and self.reruns.hold(lease.chunk, verdict):

@@ -162,6 +162,6 @@ def test_a_test_that_its_own_code_never_starts_is_not_run_and_no_loss() -> None:
     assert run.outcomes() == {0: PASSED, 1: NOT_RUN}
     assert run.machine.verdicts[1].reason == "never started"
     assert [warning.text for warning in run.all(ev.Warn)] == [
-        "a.T.test_1 never started: its own code reported nothing"
+        "a.T.test_1 never started: the project's own code left it out"
     ]
     assert run.machine.exit_code() == 0
