@@ -246,7 +246,7 @@ def _code(project: Keyed, sources: Sources, commands: Mapping[str, str]) -> dict
     )
     seeds.update(_involved(project))
     # Those that Django calls for a test database; the project may have its own.
-    seeds.update(commands[name] for name in ("migrate", "createcachetable", "flush"))
+    seeds.update(commands[n] for n in ("migrate", "createcachetable", "flush") if n in commands)
     return {"migrations": migrations, "code": sources.closure(seeds)}
 
 
