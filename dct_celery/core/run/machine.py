@@ -487,13 +487,13 @@ class RunMachine:
                 return []
             self.doubts.measure(record)
         verdict = record.verdict(self.manifest[index], lease)
-        if verdict.outcome is Outcome.NOT_RUN and not verdict.covered_by:
-            # It was called and returned: its own code left it out, as in the sequential run, which
-            # does not count it. Nothing was lost.
+        if verdict.left_out:
             return [
                 ev.Warn(f"{verdict.entry.id} never started: the project's own code left it out"),
                 *self._judge(verdict),
             ]
+        if verdict.outcome is Outcome.NOT_RUN and not verdict.covered_by:
+            return []  # the process skipped it without a reason: it stays open and runs again
         if self.stop is None and self.reruns.hold(lease.chunk, verdict):
             return [
                 ev.Warn(f"{verdict.entry.id} failed on {lease.place}; it runs again (--reruns)")
