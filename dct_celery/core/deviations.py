@@ -97,10 +97,11 @@ DEVIATIONS = (
         "sequences survive rollback, so they depend on what ran before",
     ),
     Deviation(
-        "setUpModule of a module whose classes are apart (shuffled, or of several kinds)",
-        "runs each time the order comes back to the module",
-        "runs once per module and kind of test",
-        "the classes of such a module stay together",
+        "setUpModule, and pytest's fixtures of a module, where its tests are shuffled or of several"
+        " kinds (rolled back, transactional, without a database)",
+        "run each time the order comes back to the module, and once for all kinds in a row",
+        "run once per module and kind of test",
+        "tests of one kind and module stay together, and kinds need different databases",
     ),
     Deviation(
         "what plain unittest.TestCase and doctests leave in the database",
