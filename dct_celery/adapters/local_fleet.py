@@ -180,9 +180,15 @@ def remove_own_folder(environ: Mapping[str, str]) -> None:
 def worker_environment(
     settings: Settings, environ: Mapping[str, str], work: Path
 ) -> dict[str, str]:
-    """The variables of a worker with these settings."""
+    """The variables of a worker with these settings.
+
+    PYTHONWARNINGS is for the tests, which get it with the run: a warning of Celery's (a worker
+    that root has started) must not end the worker.
+    """
     environment = {
-        name: value for name, value in environ.items() if not name.startswith(("DCT_", "CELERY_"))
+        name: value
+        for name, value in environ.items()
+        if not name.startswith(("DCT_", "CELERY_")) and name != "PYTHONWARNINGS"
     }
     environment |= {
         "DCT_STORE": settings.store,

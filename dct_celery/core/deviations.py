@@ -38,6 +38,12 @@ DEVIATIONS = (
         "a run that stops early must not look green",
     ),
     Deviation(
+        "test that stops the run itself, with stop() or shouldStop of its result",
+        "ends the run after that test, and what follows is never reported",
+        "stops nothing; the others run",
+        "a run that stops early must not look green",
+    ),
+    Deviation(
         "SIGINT that a test sends to its own process",
         "stops the run after that test",
         "stops nothing; only a second one in the same test interrupts it",
@@ -78,9 +84,10 @@ DEVIATIONS = (
         "what comes after a failure is judged for itself",
     ),
     Deviation(
-        "what the code of a migration leaves in the memory of its process",
+        "what the code of a migration leaves in the memory of its process, in its connection (SET,"
+        " a temporary table), or in files (a picture in MEDIA_ROOT, a cache)",
         "seen by every test",
-        "not there; what receivers of pre_migrate and post_migrate leave there is",
+        "not there; what receivers of pre_migrate and post_migrate leave in memory is",
         "databases are migrated once for many runs, in another process",
     ),
     Deviation(
@@ -90,10 +97,11 @@ DEVIATIONS = (
         "sequences survive rollback, so they depend on what ran before",
     ),
     Deviation(
-        "setUpModule of a module whose classes are apart (shuffled, or of several kinds)",
-        "runs each time the order comes back to the module",
-        "runs once per module and kind of test",
-        "the classes of such a module stay together",
+        "setUpModule, and pytest's fixtures of a module, where its tests are shuffled or of several"
+        " kinds (rolled back, transactional, without a database)",
+        "run each time the order comes back to the module, and once for all kinds in a row",
+        "run once per module and kind of test",
+        "tests of one kind and module stay together, and kinds need different databases",
     ),
     Deviation(
         "what plain unittest.TestCase and doctests leave in the database",
@@ -107,6 +115,13 @@ DEVIATIONS = (
         "stay changed for every class that comes later",
         "stay changed for the classes of the same chunk, then are put back; a warning names them",
         "how tests fall into chunks must not decide what a class finds",
+    ),
+    Deviation(
+        "ids that importing the tests has kept, of the process, its group, session or threads"
+        " (os.getpid() in a module)",
+        "are those of the tests",
+        "are those of the process that the test process was forked from",
+        "the project is imported once and forked in milliseconds",
     ),
     Deviation(
         "processes, threads and listening sockets that a class leaves behind",

@@ -436,6 +436,14 @@ class Verdict:
         return self.outcome in BAD_OUTCOMES or self.covered_by is not None
 
     @property
+    def left_out(self) -> bool:
+        """A process has called it and says why it did not start: its own code, or a hook, left it
+        out. As in the sequential run, this is no failure, and nothing is lost.
+        """
+        said = self.worker is not None and bool(self.reason)
+        return said and self.outcome is Outcome.NOT_RUN and self.covered_by is None
+
+    @property
     def flaky(self) -> bool:
         """It failed and passed in one run."""
         return self.outcome is Outcome.PASSED and bool(self.earlier)

@@ -62,7 +62,7 @@ def unfinished(report: RunReport) -> bool:
     although the exit code is 1.
     """
     return report.exit_code not in (0, 1) or any(
-        verdict.outcome is Outcome.NOT_RUN and verdict.covered_by is None
+        verdict.outcome is Outcome.NOT_RUN and verdict.covered_by is None and not verdict.left_out
         for verdict in report.verdicts
     )
 

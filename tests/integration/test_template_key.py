@@ -113,7 +113,9 @@ _FILES = {
         from ..seeds import rows
 
         def fill(apps, editor):
+            from django.core.management import call_command
             from shelf.late import more
+            call_command("seed")
             rows()
 
         class Migration(migrations.Migration):
@@ -151,6 +153,11 @@ _FILES = {
     "shelf/savers.py": "def saved(**_): pass\n",
     "shelf/groups.py": "GROUPS = ['readers']",
     "shelf/views.py": "VIEW = 1",
+    "shelf/management/commands/seed.py": "SEED = 1",
+    "shelf/management/commands/report.py": "REPORT = 1",
+    "bare/management/commands/migrate.py": "from bare.steps import STEPS",
+    "bare/management/commands/createcachetable.py": "TABLE = 1",
+    "bare/steps.py": "STEPS = 1",
     "shelf/fixtures/books.json": "[]",
     "shelf/sql/trigger.txt": "one",
     "more_fixtures/all.json": "[]",
@@ -268,6 +275,7 @@ _SAME: dict[str, Change] = {
     "nothing, in another place": lambda s: None,
     "the place of the tree": Site.moved,
     "a view": lambda s: s.change("shelf/views.py", "1", "2"),
+    "a command": lambda s: s.change("shelf/management/commands/report.py", "1", "2"),
     "a test": lambda s: s.change("test_models.py", "pass", "self.assertTrue(True)"),
     "a template": lambda s: s.change("templates/page.html", "<p>", "<div>"),
     "a file without a part": lambda s: s.change("data/rows.csv", "a", "c"),
@@ -313,6 +321,16 @@ _ANOTHER: dict[str, Change] = {
     "a receiver of post_migrate": lambda s: s.change("shelf/handlers.py", "pass", "return"),
     "a receiver of every save": lambda s: s.change("shelf/savers.py", "pass", "return"),
     "what a receiver imports": lambda s: s.change("shelf/groups.py", "readers", "writers"),
+    "a command that a migration calls": lambda s: s.change(
+        "shelf/management/commands/seed.py", "1", "2"
+    ),
+    "the project's own migrate": lambda s: s.change(
+        "bare/management/commands/migrate.py", "STEPS", "STEPS  # all"
+    ),
+    "what that imports, too": lambda s: s.change("bare/steps.py", "1", "2"),
+    "its own createcachetable": lambda s: s.change(
+        "bare/management/commands/createcachetable.py", "1", "2"
+    ),
     "the runner": lambda s: s.change("running.py", "pass", "tags = []"),
     "a database backend": lambda s: s.change("engine/schema.py", "pass", "more = 1"),
     "a router": lambda s: s.change("routing.py", "None", "True"),

@@ -91,6 +91,31 @@ def test_a_database_is_built_with_the_limit_that_marks_it(
     assert _query(postgres_server, "SELECT title FROM shelf_book", mine) == [("migrated",)]
 
 
+def test_a_backend_that_names_test_databases_itself_builds_the_template(
+    postgres_server: EmbeddedPostgres, tmp_path: Path, mine: str
+) -> None:
+    # Given
+    engine = """
+        from django.db.backends.postgresql import base, creation
+
+        class Creation(creation.DatabaseCreation):
+            def _get_test_db_name(self):
+                return f"{super()._get_test_db_name()}_ours"
+
+        class DatabaseWrapper(base.DatabaseWrapper):
+            creation_class = Creation
+    """
+    settings = postgres_settings(postgres_server) + 'DATABASES["default"]["ENGINE"] = "engine"\n'
+    files = {**_FILES, "engine/base.py": engine, "engine/__init__.py": ""}
+    project = make_project(tmp_path / "project", settings=settings, files=files)
+    with loader(project, tmp_path / "run") as process:
+        # When
+        answer = process.ask(messages.Build({"default": mine}), messages.Built)
+    # Then
+    assert isinstance(answer, messages.Built), answer
+    assert _query(postgres_server, "SELECT title FROM shelf_book", mine) == [("migrated",)]
+
+
 def test_the_limit_goes_with_what_test_settings_ask_for(
     postgres_server: EmbeddedPostgres, tmp_path: Path, mine: str
 ) -> None:
@@ -217,6 +242,24 @@ def test_a_relative_sqlite_file_is_reported_by_its_absolute_path(tmp_path: Path)
         str(project / "shop.db"),
         str(project / "sub/test.db"),
     )
+
+
+def test_an_alias_without_an_engine_is_no_database_to_create(tmp_path: Path) -> None:
+    # Given: a test that declares it, as it declares no other
+    test = """
+        from django.test import TestCase
+
+        class Reads(TestCase):
+            def test_it(self):
+                pass
+    """
+    project = make_project(tmp_path / "project", test, settings="DATABASES = {}\n")
+    # When
+    with loader(project, tmp_path / "run") as process:
+        loaded = process.loaded
+    # Then
+    assert loaded.databases == []
+    assert [(one["alias"], one["used"]) for one in loaded.configured] == [("default", True)]
 
 
 def test_a_mirror_of_an_alias_that_is_not_set_up_refuses_to_connect(

@@ -27,6 +27,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.case import _SubTest  # type: ignore[attr-defined]
 from unittest.suite import _ErrorHolder  # type: ignore[attr-defined]
 
 #: Best to worst; the outcome of a test is the worst of its events.
@@ -84,7 +85,8 @@ class Record:
                 }
             )
             return
-        test = getattr(test, "test_case", test)  # a subTest speaks for its test
+        if isinstance(test, _SubTest):  # it speaks for its test
+            test = test.test_case
         reference, index = self._index.get(id(test), (None, -1))
         if reference is not None and reference() is test:
             self.outcomes[index] = max(self.outcomes[index] or "passed", outcome, key=ORDER.index)

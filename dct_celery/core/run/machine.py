@@ -487,6 +487,11 @@ class RunMachine:
                 return []
             self.doubts.measure(record)
         verdict = record.verdict(self.manifest[index], lease)
+        if verdict.left_out:
+            return [
+                ev.Warn(f"{verdict.entry.id} never started: the project's own code left it out"),
+                *self._judge(verdict),
+            ]
         if verdict.outcome is Outcome.NOT_RUN and not verdict.covered_by:
             return []  # the process skipped it without a reason: it stays open and runs again
         if self.stop is None and self.reruns.hold(lease.chunk, verdict):

@@ -205,6 +205,8 @@ def _result(verdict: Verdict, fixture: FixtureVerdict | None) -> Result | None:
             return _covered(verdict, fixture)
         case Outcome.SKIPPED:
             return _skipped(verdict.reason or "skipped")
+        case Outcome.NOT_RUN if verdict.left_out:
+            return _skipped(verdict.reason)
         case Outcome.NOT_RUN:
             return _not_run(verdict)
         case Outcome.XFAILED:

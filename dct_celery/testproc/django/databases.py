@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any, Protocol
 
 from dct_celery.testproc.django import connection_guard
@@ -52,14 +53,19 @@ def connection_of(alias: str) -> Any:
 
 
 def groups(aliases: Iterable[str]) -> dict[str, list[str]]:
-    """Primary alias -> all aliases of the same database, as Django groups them, without mirrors."""
+    """Primary alias -> all aliases of the same database, as Django groups them.
+
+    Without mirrors, and without those that have no ENGINE: there is nothing to create.
+    """
+    from django.db.backends.dummy.base import DatabaseWrapper as NoDatabase
     from django.test.utils import get_unique_databases_and_mirrors
 
     unique, _ = get_unique_databases_and_mirrors(set(aliases))
     result = {}
     for _, members in unique.values():
         ordered = list(members)
-        result[ordered[0]] = ordered
+        if not isinstance(connection_of(ordered[0]), NoDatabase):
+            result[ordered[0]] = ordered
     return result
 
 
@@ -173,7 +179,7 @@ def build(
         for primary, members in primaries.items():
             for connection in map(connection_of, members):
                 if not _in_memory(connection):
-                    connection.settings_dict["TEST"]["NAME"] = names[primary]
+                    _name_template(connection, names[primary])
 
     name_templates()
     for primary, members in primaries.items():
@@ -191,6 +197,13 @@ def build(
         if _in_memory(connection_of(primary)):
             _copy_memory_to_file(connection_of(primary), path)
     connections.close_all()
+
+
+def _name_template(connection: Any, name: str) -> None:
+    """Has Django create and use the database of this name."""
+    connection.settings_dict["TEST"]["NAME"] = name
+    if connection.creation._get_test_db_name() != name:  # a backend that makes another of it
+        connection.creation._get_test_db_name = lambda: name
 
 
 def _limited(creation: Any, limit: int) -> Callable[[], str]:
@@ -242,7 +255,7 @@ def migrate_again(project: DatabaseUser, names: dict[str, str], servers: dict[st
     for primary, members in primaries.items():
         for connection in map(connection_of, members):
             if not _in_memory(connection):
-                connection.settings_dict["TEST"]["NAME"] = names[primary]
+                _name_template(connection, names[primary])
         connection_of(primary).creation._create_test_db = _finder(
             connection_of(primary), names[primary], servers.get(primary, "")
         )
@@ -256,6 +269,8 @@ def migrate_again(project: DatabaseUser, names: dict[str, str], servers: dict[st
         )
     finally:
         close_all()
+        for connection in map(connection_of, chain(*primaries.values())):
+            vars(connection.creation).pop("_get_test_db_name", None)
         for connection in map(connection_of, primaries):
             del connection.creation._create_test_db
             if _in_memory(connection):

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import ModuleSpec
 from typing import Any
 
@@ -27,6 +27,8 @@ _IMPORT = re.compile(
 )
 _CONTINUED = re.compile(r"\\\r?\n")
 _COMMENT = re.compile(r"#[^\n]*")
+#: call_command imports a module whose name stands in no import statement.
+_CALLED = re.compile(r"""\bcall_command\(\s*["']([\w-]+)["']""")
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _SKIPPED = (".pyc", ".pyo")
 
@@ -77,18 +79,21 @@ def _absolute(level: int, module: str, package: str) -> str:
 
 
 class Sources:
-    """Reads every file once.
+    """Reads every file once. `commands`: management command -> its module.
 
     `closure` and `files` return {name: digest}; the names contain no folder of this host.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, commands: Mapping[str, str] | None = None) -> None:
+        self._commands = commands or {}
         self._foreign = _foreign_folders()
         self._located: dict[str, tuple[str | None, list[str]]] = {}
         self._contents: dict[str, bytes] = {}
 
     def closure(self, modules: Iterable[str]) -> dict[str, str]:
-        """The given modules and all that they import, as far as it is project code."""
+        """The given modules, all that they import, and the commands that they call by name, as far
+        as it is project code.
+        """
         waiting, seen, found = list(modules), set(), {}
         while waiting:
             name = waiting.pop()
@@ -102,7 +107,10 @@ class Sources:
             found[name] = _digest(self.read(path))
             if path.endswith(".py"):
                 package = name if folders else name.rpartition(".")[0]
-                waiting.extend(imports(self.read(path).decode("utf-8", "replace"), package))
+                text = self.read(path).decode("utf-8", "replace")
+                waiting.extend(imports(text, package))
+                called = _CALLED.findall(text)
+                waiting.extend(self._commands[name] for name in called if name in self._commands)
         return found
 
     def locate(self, name: str) -> tuple[str | None, list[str]]:
@@ -123,7 +131,10 @@ class Sources:
             return None, []
         spec = _spec(name, folders)
         if spec is None:
-            return None, []
+            # Python finds a package without __init__.py only where the one above is imported.
+            inner = name.rpartition(".")[2]
+            below = [os.path.join(folder, inner) for folder in folders or ()]
+            return None, [folder for folder in below if os.path.isdir(folder)]
         return (spec.origin if spec.has_location else None), list(
             spec.submodule_search_locations or ()
         )

@@ -5,10 +5,10 @@ differs: a template that is built once too often costs time, one that is wrongly
 verdicts.
 
 What it cannot see: files that a data migration opens by name outside of fixtures/, sql/ and
-FIXTURE_DIRS, modules that are imported by a computed name (as call_command does), what comes over
-the network, the clock, and environment variables that migrations read by themselves (those that
-settings read show in the settings). For files there is the setting `template_depends`, for the rest
-`--create-db`, which rebuilds the templates.
+FIXTURE_DIRS, modules that are imported and commands that are called by a computed name, what comes
+over the network, the clock, and environment variables that migrations read by themselves (those
+that settings read show in the settings). For files there is the setting `template_depends`, for the
+rest `--create-db`, which rebuilds the templates.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def fingerprint(project: Keyed, environment: Mapping[str, str], depends: Iterabl
 
 def parts(project: Keyed, environment: Mapping[str, str], depends: Iterable[str]) -> dict[str, str]:
     """Name -> hash of each part of the key, so that a difference between two can be named."""
-    plain, sources = StableValues(project.root), Sources()
+    commands = _commands()
+    plain, sources = StableValues(project.root), Sources(commands)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # reading a deprecated setting warns
         found = {
@@ -86,7 +87,7 @@ def parts(project: Keyed, environment: Mapping[str, str], depends: Iterable[str]
             "settings": _settings(plain),
             "packages": _packages(environment),
             "data": _data(project, sources, depends),
-            **_code(project, sources),
+            **_code(project, sources, commands),
         }
     return {name: _hash(value) for name, value in found.items()}
 
@@ -220,7 +221,18 @@ def _data(project: Keyed, sources: Sources, depends: Iterable[str]) -> Any:
     return found
 
 
-def _code(project: Keyed, sources: Sources) -> dict[str, Any]:
+def _commands() -> dict[str, str]:
+    """Management command -> its module."""
+    from django.core.management import get_commands
+
+    return {
+        name: f"{app}.management.commands.{name}"
+        for name, app in get_commands().items()
+        if isinstance(app, str)  # a project may put an instance there
+    }
+
+
+def _code(project: Keyed, sources: Sources, commands: Mapping[str, str]) -> dict[str, Any]:
     """The migrations, and the project code that they or other parts of migrate can reach."""
     migrations: dict[str, Any] = {}
     seeds: set[str] = set()
@@ -233,6 +245,8 @@ def _code(project: Keyed, sources: Sources) -> dict[str, Any]:
         label for label, module in _migration_modules() if module is None or not migrations[label]
     )
     seeds.update(_involved(project))
+    # Those that Django calls for a test database; the project may have its own.
+    seeds.update(commands[n] for n in ("migrate", "createcachetable", "flush") if n in commands)
     return {"migrations": migrations, "code": sources.closure(seeds)}
 
 

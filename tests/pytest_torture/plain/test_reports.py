@@ -57,3 +57,7 @@ def test_descriptors():
 def test_capture(capsys):
     print("captured")
     assert capsys.readouterr().out == "captured\n"
+
+
+def test_left_out_by_a_hook():
+    assert False, "pytest_runtest_protocol of conftest.py does not run it"

@@ -26,6 +26,16 @@ def test_a_local_worker_has_the_options_of_workers_that_the_command_was_given(
         assert getattr(found, name) == getattr(settings, name)
 
 
+def test_warnings_that_are_errors_to_the_tests_are_none_to_the_worker() -> None:
+    # When
+    environment = worker_environment(
+        Settings(), {"PYTHONWARNINGS": "error", "LANG": "C"}, Path("/work")
+    )
+    # Then
+    assert "PYTHONWARNINGS" not in environment
+    assert environment["LANG"] == "C"
+
+
 @pytest.mark.parametrize(
     ("environ", "alone"),
     [

@@ -323,6 +323,18 @@ def test_a_test_that_a_fixture_kept_from_running_is_compared() -> None:
     assert (found.parity, found.exit_code) == (True, 0)
 
 
+def test_a_test_that_its_own_code_leaves_out_is_compared() -> None:
+    # Given
+    left_out = Verdict(SUITE[0], Outcome.NOT_RUN, worker="w@host", reason="never started")
+    first, second = (
+        replace(one, verdicts=(left_out, *one.verdicts[1:])) for one in (report(), distributed())
+    )
+    # When
+    found = trial(first, second)
+    # Then
+    assert (found.parity, found.exit_code) == (True, 0)
+
+
 def test_json_has_the_whole_comparison() -> None:
     # When
     first, second = report(), distributed({2: "failed"})

@@ -71,7 +71,6 @@ def run_chunk(
         entry = project.known[index]
         item = project.item(index)
         recorder.begin(entry, index, (entry.cls, entry.module), fixtures=False)
-        recorder.started(entry)
         if item is None:
             recorder.event(Outcome.ERROR, project.collection_failure(index))
             recorder.end(0.0)
@@ -93,6 +92,8 @@ def run_chunk(
         os.environ.pop("PYTEST_CURRENT_TEST", None)
         gatherer.ended(last=position + 1 == len(indices))
         gatherer.judge()
+        if gatherer.reported:  # else a hook of the project has left it out
+            recorder.started(entry)
         recorder.end(seconds, output=gatherer.output(), reports=gatherer.text())
         if position + 1 == len(indices) or project.known[indices[position + 1]].cls != entry.cls:
             recorder.class_over(entry.cls)

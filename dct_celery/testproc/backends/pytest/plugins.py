@@ -77,7 +77,8 @@ def limits(config: pytest.Config) -> Iterator[str]:
         yield f"live_server at {server}: {line}"
     if config.getoption("setupshow", False):
         yield "--setup-show shows nothing of what test processes set up"
-    if config.getoption("log_file", None) or config.getini("log_file"):
+    logs = manager.hasplugin("logging")  # else its settings are unknown
+    if logs and (config.getoption("log_file", None) or config.getini("log_file")):
         yield "the log file of pytest gets nothing: each test process writes one of its own"
     if not manager.hasplugin("xdist"):
         for name in ("syrupy", "pytest-durations"):

@@ -167,6 +167,11 @@ class Gatherer:
             self._top = os.path.basename(self._root.rstrip("/")) if same else ""
         self._call = None
 
+    @property
+    def reported(self) -> bool:
+        """pytest has said something of the running test."""
+        return any(kind == "report" for kind, _ in self._reports.events)
+
     def judge(self) -> None:
         """Tells the recorder what the reports come to."""
         for outcome, failure, reason in self._outcomes:

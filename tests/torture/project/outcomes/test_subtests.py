@@ -101,3 +101,13 @@ class PlainSubTests(unittest.TestCase):
     def test_plain(self):
         with self.subTest(plain=True):
             self.fail("plain")
+
+
+class NamedLikeASubTest(unittest.TestCase):
+    """unittest's subtests have an attribute `test_case`; so has this test."""
+
+    def test_case(self):
+        pass
+
+    def test_fails_beside_it(self):
+        self.fail("beside test_case")

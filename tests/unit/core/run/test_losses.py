@@ -148,3 +148,20 @@ def test_slots_without_databases_cost_no_attempt_until_no_slot_ever_gets_any() -
     assert run.outcomes() == {0: NOT_RUN}
     assert "no room" in run.machine.verdicts[0].reason
     assert run.machine.exit_code() == 7
+
+
+def test_a_test_that_its_own_code_never_starts_is_not_run_and_no_loss() -> None:
+    # Given: its class has a run() that returns at once
+    run = Run(one_class(2))
+    lease = run.claim()
+    # When
+    run.record(lease, finished(0), finished(1, "not_run", reason="never started"))
+    run.complete(lease)
+    # Then: it is named, and the exit code is that of the sequential run
+    assert run.machine.finished
+    assert run.outcomes() == {0: PASSED, 1: NOT_RUN}
+    assert run.machine.verdicts[1].reason == "never started"
+    assert [warning.text for warning in run.all(ev.Warn)] == [
+        "a.T.test_1 never started: the project's own code left it out"
+    ]
+    assert run.machine.exit_code() == 0

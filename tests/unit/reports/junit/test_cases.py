@@ -209,6 +209,13 @@ def test_a_test_covered_by_a_fixture_without_a_verdict_is_an_error(
     assert str(SET_UP) in found.message
 
 
+def test_a_test_that_its_own_code_left_out_is_no_error() -> None:
+    # When: a process has said so
+    found = result(verdict(Outcome.NOT_RUN, worker="w@host", reason="never started"))
+    # Then
+    assert found == Result("skipped", "", "never started", "never started")
+
+
 def test_of_two_events_of_one_fixture_the_one_that_covers_the_test_explains_it() -> None:
     # Given one class fixture in two chunks: skipped for the first test, failed for the second
     tests = [verdict(Outcome.NOT_RUN, i, covered_by=SET_UP) for i in range(2)]

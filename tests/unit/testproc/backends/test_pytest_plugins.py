@@ -23,6 +23,17 @@ def config_with(*names: str, **options: object) -> Any:
     )
 
 
+def test_settings_of_a_plugin_that_is_switched_off_are_not_asked_for() -> None:
+    # Given: pytest -p no:logging, whose settings pytest does not know then
+    def getini(name: str) -> str:
+        raise ValueError(f"unknown configuration value: {name!r}")
+
+    config = config_with("xdist")
+    config.getini = getini
+    # When / Then
+    assert list(plugins.limits(config)) == []
+
+
 @pytest.mark.parametrize(
     ("config", "said"),
     [
@@ -37,7 +48,10 @@ def config_with(*names: str, **options: object) -> Any:
         (config_with("xdist", liveserver="localhost:8097"), "live_server at localhost:8097: "),
         (config_with("xdist", liveserver="localhost"), ""),
         (config_with("xdist", setupshow=True), "--setup-show shows nothing"),
-        (config_with("xdist", log_file="log.txt"), "the log file of pytest gets nothing"),
+        (
+            config_with("xdist", "logging", log_file="log.txt"),
+            "the log file of pytest gets nothing",
+        ),
     ],
 )
 def test_what_a_plugin_cannot_do_on_slots_is_said_in_one_sentence(config: Any, said: str) -> None:
