@@ -202,7 +202,8 @@ class ClonePool:
 
     def close(self, deadline: float) -> None:
         """Ends the use of all clones: keeps those that are clean or healed where that pays, drops
-        the others.
+        the others. It also pays where a worker ends and somebody waits for that: on a PostgreSQL
+        with fsync, a DROP waits for a checkpoint, and that may take seconds.
 
         `deadline`: monotonic seconds; after it, everything is dropped. Never raises: the garbage
         collector removes what is left.
