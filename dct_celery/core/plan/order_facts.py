@@ -172,7 +172,7 @@ class OrderFacts:
         position = self._position[cls]
         before = [self._position.get(other, position) for other in fact.before]
         since = self._position.get(fact.since, position)
-        if any(other >= position for other in (*before, *([since] if fact.since else []))):
+        if any(other >= position for other in before) or (fact.since and since >= position):
             return False
         return bool(fact.code) and fact.code == self._code((*before, *range(since, position + 1)))
 
