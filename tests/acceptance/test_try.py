@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -122,8 +123,9 @@ def test_without_a_server_and_without_a_trace_of_the_run_in_the_tree(
     assert not [path for path in project.iterdir() if path.suffix in (".xml", ".json")]
     # And what it took in one process is what a run of the same tests is measured by
     measured = fleet.run(project, "--local", "2", "--benchmark", DCT_SIGNING_KEY="", DCT_STORE="")
-    assert "Speed-up, measured: 0." in measured.out, measured
-    assert "times as fast as one process" in measured.out
+    # (how many times as fast, a busy machine decides)
+    known = re.search(r"Speed-up, measured: \d+\.\d\d times as fast as one process", measured.out)
+    assert known, measured
 
 
 def test_local_runs_remember_what_they_learn(fleet: Fleet, place: Path) -> None:
