@@ -97,10 +97,14 @@ class Untrusted(UsageError):
 class CollectionError(UsageError):
     """The suite could not be built."""
 
-    def __init__(self, message: str = "", *, detail: str = "", session: str = "") -> None:
+    def __init__(
+        self, message: str = "", *, detail: str = "", session: str = "", status: int = 0
+    ) -> None:
         super().__init__(message, detail=detail)
         self.session = session
         """What the framework itself has reported: see `wire.messages.Loaded`; may be empty."""
+        self.status = status
+        """Exit status with which the framework ended by itself; 0 if it did not."""
 
 
 class NothingSelected(DctError):

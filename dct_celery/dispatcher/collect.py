@@ -74,7 +74,12 @@ def collect(
                 )
                 raise CollectionError(text, detail=output_tail())
         if isinstance(answer, messages.Fatal):
-            raise CollectionError(explained(answer), detail=answer.detail, session=answer.session)
+            raise CollectionError(
+                explained(answer),
+                detail=answer.detail,
+                session=answer.session,
+                status=answer.status,
+            )
         assert isinstance(answer, messages.Loaded), answer
         entries: list[Entry] = []
         while isinstance(part := process.receive(), messages.Entries) and not part.last:

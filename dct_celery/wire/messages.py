@@ -222,6 +222,8 @@ class Fatal(Message):
     unset: tuple[str, ...] = ()
     #: As in `Loaded`.
     session: str = ""
+    #: As in `errors.CollectionError`.
+    status: int = 0
 
 
 @message

@@ -281,6 +281,31 @@ def test_of_a_key(key): ...
 
 
 @pytest.mark.parametrize(
+    ("statement", "code", "line"),
+    [
+        ("raise LookupError('no such group')", 3, "LookupError: no such group"),
+        ("pytest.exit('the licence server is away', 9)", 9, "the licence server is away"),
+        ("raise pytest.UsageError('which group?')", 4, "which group?"),
+    ],
+)
+def test_a_collection_that_a_hook_ends_has_the_exit_code_of_the_sequential_run(
+    pool: Fleet, tmp_path: Path, statement: str, code: int, line: str
+) -> None:
+    # Given
+    project = tmp_path / "ended"
+    project.mkdir()
+    (project / "test_one.py").write_text("def test_one(): ...\n")
+    (project / "conftest.py").write_text(
+        f"import pytest\n\ndef pytest_collection_modifyitems():\n    {statement}\n"
+    )
+    # When
+    expected, found = sequential(project), distributed(pool, project)
+    # Then
+    assert (found.code, expected.code) == (code, code), found
+    assert line in found.out + found.err
+
+
+@pytest.mark.parametrize(
     ("conftest", "words", "line"),
     [
         (

@@ -308,6 +308,32 @@ def test_the_strategy_is_chosen_by_fsync(
     assert postgres.rows(name) == [(1,), (2,), (3,)]
 
 
+@pytest.mark.parametrize(
+    ("fsync", "chosen", "expected"),
+    [
+        (True, None, ["synchronous_commit=off"]),
+        (True, "local", ["synchronous_commit=local"]),
+        (False, None, []),
+    ],
+)
+def test_commits_in_a_clone_do_not_wait_for_the_disk_unless_the_project_says_so(
+    postgres: PostgresScene,
+    monkeypatch: pytest.MonkeyPatch,
+    fsync: bool,
+    chosen: str | None,
+    expected: list[str],
+) -> None:
+    # Given
+    template, name, server = sealed(postgres), postgres.name(), postgres.server()
+    if chosen:
+        postgres.command(f"ALTER DATABASE {template} SET synchronous_commit TO {chosen}")
+    monkeypatch.setattr(server._copier, "fsync_is_on", lambda: fsync)
+    # When
+    server.clone(template, name, CLONE)
+    # Then
+    assert postgres.settings(name) == expected
+
+
 # -- what CREATE DATABASE leaves behind ------------------------------------------------------
 
 

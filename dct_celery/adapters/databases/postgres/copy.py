@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -123,7 +124,15 @@ class Copier:
                 if sqlstate(error) != "42501":
                     raise
                 self.not_carried.add(role)
-        return surroundings.statements(name)
+        return [*surroundings.statements(name), *self._without_waits(surroundings, name)]
+
+    def _without_waits(self, surroundings: Surroundings, name: str) -> Iterator[sql.Composable]:
+        """A commit in a clone need not wait for the disk: after a crash of the server nobody wants
+        the clone. What the project has set for the template counts.
+        """
+        chosen = any(text.startswith("synchronous_commit=") for _, text in surroundings.settings)
+        if not chosen and self.fsync_is_on():
+            yield _set(sql.Identifier(name), "synchronous_commit=off")
 
     def fsync_is_on(self) -> bool:
         return bool(self._session.row("SHOW fsync")[0] == "on")

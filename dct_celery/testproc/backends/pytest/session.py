@@ -203,4 +203,5 @@ def _explained(code: int, printed: str) -> messages.Fatal:
     if said.startswith("unrecognized arguments: --cov"):
         said += "; install pytest-cov in the project's environment"
     line = f"pytest ended with exit status {code} before it came to its tests"
-    return messages.Fatal("labels", f"{line}: {said}" if said else line, printed)
+    told = f"{line}: {said}" if said else line
+    return messages.Fatal("labels", told, printed, status=code)
