@@ -34,10 +34,23 @@ def test_one_poison_test_among_200_costs_two_processes_and_one_verdict(
     fleet: Fleet, place: Path, tmp_path: Path
 ) -> None:
     # Given
-    log = tmp_path / "deaths"
+    log, there = tmp_path / "deaths", tmp_path / "there"
+    meeting = f"""
+    class Here(SimpleTestCase):
+        @classmethod
+        def setUpClass(cls):
+            super().setUpClass()
+            with open({str(there)!r}, "a") as log:
+                log.write(os.environ["TMPDIR"] + "\\n")
+
+    def die_when_there_are_two(signal):
+        while len(set(open({str(there)!r}))) < 2:
+            time.sleep(0.05)
+        die({str(log)!r}, signal)
+"""
     classes = "".join(
         f"""
-    class T{c:02}(SimpleTestCase):
+    class T{c:02}(Here):
 """
         + "".join(
             f"        def test_{t}(self): time.sleep(0.01)\n"
@@ -47,10 +60,11 @@ def test_one_poison_test_among_200_costs_two_processes_and_one_verdict(
         for c in range(20)
     )
     poison = (
-        f"\n        def test_4(self): die({str(log)!r}, lambda: ctypes.string_at(0))\n   "
+        "\n        def test_4(self): die_when_there_are_two(lambda: ctypes.string_at(0))\n   "
         " T11.test_4 = test_4\n"
     )
-    project = make_project(place, _HEAD + classes + poison.replace("\n        def", "\n    def"))
+    poison = poison.replace("\n        def", "\n    def")
+    project = make_project(place, _HEAD + meeting + classes + poison)
     for name in ("build-a", "build-b", "build-c"):
         fleet.worker(name)
     # When
