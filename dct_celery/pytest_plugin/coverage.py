@@ -20,13 +20,24 @@ class Coverage:
         self.plugin: Any = config.pluginmanager.getplugin("_cov")
         #: Its part that measures and combines.
         self._controller: Any = getattr(self.plugin, "cov_controller", None)
+        self._forgotten = False
 
-    def stop(self) -> None:
-        """Ends the measurement of this process, which runs no tests, and forgets it."""
+    def pause(self) -> None:
+        """Ends the measurement of this process, which is to run no tests."""
+        if self._controller is not None:
+            self._controller.pause()
+
+    def resume(self) -> None:
+        """Goes on with it: the process runs the tests after all."""
+        if self._controller is not None:
+            self._controller.resume()
+
+    def forget(self) -> None:
+        """Forgets what was measured here: the tests ran on slots."""
         controller = self._controller
-        if controller is None:
+        if controller is None or self._forgotten:
             return
-        controller.pause()
+        self._forgotten = True
         controller.cov.erase()
         controller.node_descs.add(controller.get_node_desc(sys.platform, sys.version_info))
 
@@ -36,6 +47,7 @@ class Coverage:
         """
         if self._controller is None:
             return
+        self.forget()  # erasing removes what lies there
         file = f"{self._controller.combining_cov.config.data_file}.dct-{os.getpid()}"
         try:
             coverage_data.combine(str(arrived.folder), str(arrived.root), file)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.main import pytest_runtestloop as run_in_sequence
 
 from dct_celery import api
 from dct_celery.core import globs
@@ -26,6 +27,7 @@ from dct_celery.errors import (
     DctError,
     Interrupted,
     NothingSelected,
+    Unsuited,
     UsageError,
 )
 from dct_celery.pytest_plugin import GIVEN, VALUES, WITHOUT_EFFECT, in_our_words
@@ -102,6 +104,17 @@ class InSequence:
         return f"dct: the tests run in sequence, not distributed: {self._origin} says so"
 
 
+class FallenBack:
+    """The session became pytest's own after all, and says so at its end, too."""
+
+    def __init__(self, line: str) -> None:
+        self._line = line
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        terminalreporter.write_line(self._line)
+
+
 class DispatcherSession:
     """In place of pytest's collection and run loop."""
 
@@ -143,7 +156,8 @@ class DispatcherSession:
         node.configure()
         settings, origins = self._settings(node)
         self._replay = replay = Replay(session, settings, node, self._coverage)
-        self._coverage.stop()
+        self._coverage.pause()
+        unsuited: Unsuited | None = None
         try:
             with Interrupts() as interrupts:
                 report = api.run(
@@ -166,12 +180,19 @@ class DispatcherSession:
             raise pytest.UsageError(_told(error)) from error
         except Interrupted as error:
             raise session.Interrupted(str(error)) from None
-        except UsageError as error:
-            raise pytest.UsageError(_told(error)) from error
         except DctError as error:
-            pytest.exit(_told(error), returncode=error.exit_code)
+            if isinstance(error, Unsuited) and settings.fallback == "sequential":
+                unsuited = error
+            elif isinstance(error, UsageError):
+                raise pytest.UsageError(_told(error)) from error
+            else:
+                pytest.exit(_told(error), returncode=error.exit_code)
         finally:
             node.down(replay.outputs)
+            if unsuited is None:
+                self._coverage.forget()
+        if unsuited is not None:
+            return self._fall_back(session, str(unsuited))
         replay.end()
         if interrupts.seen:
             raise KeyboardInterrupt
@@ -188,6 +209,19 @@ class DispatcherSession:
         elif report.exit_code not in (0, 1):
             pytest.exit(report.note, returncode=report.exit_code)
         return True
+
+    def _fall_back(self, session: pytest.Session, why: str) -> bool:
+        """Collects and runs the tests as pytest does by itself."""
+        line = f"dct: the tests run in sequence, not distributed: {why}"
+        manager = self._config.pluginmanager
+        manager.unregister(self)
+        manager.register(FallenBack(line.replace(" run ", " ran ", 1)), "dct-fallen-back")
+        terminal: Any = manager.getplugin("terminalreporter")
+        if terminal is not None:
+            terminal.write_line(line)
+        self._coverage.resume()
+        session.config.hook.pytest_collection(session=session)
+        return run_in_sequence(session)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

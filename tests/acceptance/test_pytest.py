@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -278,6 +279,42 @@ def test_of_a_key(key): ...
     assert "test 2 is test_differing.py::test_of_a_key[" in found.err
     assert "a uuid is part of the name; names must be the same in every process" in found.err
     assert "Traceback" not in found.err + found.out
+
+
+def test_where_tests_cannot_be_distributed_they_run_in_sequence_if_that_was_wanted(
+    pool: Fleet, tmp_path: Path
+) -> None:
+    # Given
+    files = {
+        "pytest.ini": "[pytest]\nDJANGO_SETTINGS_MODULE = chosen\npythonpath = .\n",
+        "chosen.py": 'DATABASES = {"default": {"ENGINE": "engine", "NAME": ":memory:"}}\n'
+        'INSTALLED_APPS = ["django.contrib.contenttypes"]\nSECRET_KEY = "x"\n',
+        "engine/__init__.py": "",
+        "engine/base.py": "from django.db.backends.sqlite3 import base\n\n"
+        'class DatabaseWrapper(base.DatabaseWrapper):\n    vendor = "exotic"\n',
+        "test_one.py": "import pytest\nfrom django.contrib.contenttypes.models import ContentType\n"
+        "\ndef test_fails():\n    assert not 'one'\n\n@pytest.mark.django_db\n"
+        "def test_asks(record_property):\n"
+        "    record_property('kinds', ContentType.objects.count())\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    words = ("--cov=.", "--cov-report", "json:coverage.json")
+    expected = sequential(tmp_path, *words)
+    measured = json.loads((tmp_path / "coverage.json").read_text())["totals"]
+    # When
+    refused = distributed(pool, tmp_path, *words)
+    found = distributed(pool, tmp_path, *words, DCT_FALLBACK="sequential")
+    # Then
+    assert refused.code == 4
+    assert "--fallback sequential" in refused.out + refused.err
+    different = differences(expected, found)
+    assert not different, "\n".join(different)
+    why = "not distributed: database 'default' is of vendor 'exotic'"
+    assert found.out.count(f"dct: the tests run in sequence, {why}") == 1
+    assert found.out.count(f"dct: the tests ran in sequence, {why}") == 1
+    assert json.loads((tmp_path / "coverage.json").read_text())["totals"] == measured
 
 
 @pytest.mark.parametrize(
