@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from _pytest._code.code import TerminalRepr
 from _pytest.reports import CollectErrorRepr
+from _pytest.reports import pytest_report_from_serializable as from_serializable
 
 from dct_celery.core.codec import Malformed
 from dct_celery.core.model import (
@@ -285,7 +286,7 @@ class Replay:
         return found
 
     def _report(self, data: dict[str, Any]) -> Any:
-        """The report, by pytest's own hook."""
+        """The report, by pytest's own hook; by itself, where it is not there (`-p no:reports`)."""
         for name in ("location", "longrepr"):
             if isinstance(data.get(name), list):
                 data[name] = tuple(data[name])
@@ -296,7 +297,8 @@ class Replay:
         shown = data.get("longrepr")
         if isinstance(shown, dict) and SHOWN in shown:
             data["longrepr"] = None
-        report = self._config.hook.pytest_report_from_serializable(config=self._config, data=data)
+        by_hook = self._config.hook.pytest_report_from_serializable(config=self._config, data=data)
+        report: Any = from_serializable(data) if by_hook is None else by_hook
         if isinstance(shown, dict) and SHOWN in shown:
             collecting = data.get("$report_type") == "CollectReport"
             report.longrepr = (CollectErrorRepr if collecting else Shown)(str(shown[SHOWN]))

@@ -62,7 +62,7 @@ def test_torture_ends_as_the_sequential_run(fleet: Fleet, plain: Path) -> None:
             "test_outcomes.py::test_passes", "test_outcomes.py::test_passes",
         ),
         ("packaged", "grouped", "skipped", "-vv", "--durations=0", "--durations-min=100"),
-        ("-p", "no:terminal", "test_scopes.py"),
+        ("-p", "no:terminal", "-p", "no:reports", "test_scopes.py", "test_reports.py"),
         (
             "--basetemp=chosen", "--tb=short", "--capture=sys", "-l", "test_surroundings.py",
             "test_outcomes.py", "test_reports.py",

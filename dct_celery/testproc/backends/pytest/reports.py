@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from _pytest.reports import pytest_report_to_serializable as to_serializable
 
 from dct_celery.core.model import Failure, Outcome
 from dct_celery.testproc.backends.pytest import plugins
@@ -27,9 +28,12 @@ from dct_celery.wire.pytest_reports import (
 
 
 def serialized(config: pytest.Config, report: Any) -> dict[str, Any]:
-    """By pytest's own hook; a report that this cannot serialize is reduced to its text."""
+    """By pytest's own hook (`-p no:reports` leaves only plugins there), else as pytest does it; a
+    report that this cannot serialize is reduced to its text.
+    """
     try:
         data = config.hook.pytest_report_to_serializable(config=config, report=report)
+        data = to_serializable(report) if data is None else data
     except Exception as error:
         data = _reduced(report, error)
     if not isinstance(data, dict):
