@@ -61,3 +61,7 @@ def test_capture(capsys):
 
 def test_left_out_by_a_hook():
     assert False, "pytest_runtest_protocol of conftest.py does not run it"
+
+
+def test_behind_it():
+    """Else the next module would find this one not torn down, if it runs in the same process."""
