@@ -132,7 +132,7 @@ class Masker:
         self._remembered = functools.lru_cache(_REMEMBERED)(self._mask)
 
     def values(self, text: str) -> str:
-        """The text without the known secrets: for what a test printed, and for names."""
+        """The text without the known secrets."""
         before = ""
         # A mask may complete a secret that contains asterisks; each round makes the text shorter.
         while text != before:
@@ -149,6 +149,14 @@ class Masker:
         `password: 'x'` stays: it may be what the test is about.
         """
         return self.values(redact(self.values(text)))
+
+    def name(self, text: str) -> str:
+        """The id of a test, or another name of the project, masked like an output.
+
+        Only what can be a secret: `url[ftp://user:pass@host]` stays, as other tools know it by
+        that.
+        """
+        return self.values(redact(self.values(text), is_secret))
 
     def __call__(self, text: str) -> str:
         """The text without known secrets and without what looks like one."""
