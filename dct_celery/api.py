@@ -72,6 +72,7 @@ def run(
     reporters: Iterable[Reporter] = (),
     interrupted: Callable[[], bool] = bool,
     origins: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> RunReport:
     """Runs the project's tests on the pool, or on this machine with `settings.local`.
 
@@ -85,6 +86,7 @@ def run(
         interrupted: Called several times a second, in the calling thread; True ends the run early,
             with exit code 2. The `is_set` of a `threading.Event` lets another thread end the run.
         origins: Where settings came from, by name, for error messages.
+        environ: The variables that tests get or can get; default: those of this process.
 
     Returns:
         The report, with a verdict for every test.
@@ -93,9 +95,10 @@ def run(
         DctError: There is nothing to report on. Its class says why, and its `exit_code` is that
             of `dct run`.
     """
-    from dct_celery.bootstrap.dispatcher import run_tests
+    from dct_celery.bootstrap.dispatcher import Task, run_tests
 
-    return run_tests(settings, origins or {}, _masked(reporters), interrupted)
+    task = Task(environ=environ)
+    return run_tests(settings, origins or {}, _masked(reporters), interrupted, task)
 
 
 def attach(

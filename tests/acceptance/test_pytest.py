@@ -255,6 +255,34 @@ def test_lives(): ...
     assert "in test_hangs" in found.out
 
 
+def test_a_process_starts_with_the_variables_that_pytest_was_started_with(
+    pool: Fleet, tmp_path: Path
+) -> None:
+    # Given a conftest.py that adds some, as one does that chooses Django's settings
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "conftest.py").write_text(
+        """
+import os
+
+BEFORE = os.environ.get("PYTEST_OF_THE_SUITE", "")
+os.environ["PYTEST_OF_THE_SUITE"] = BEFORE + "x"
+"""
+    )
+    (tmp_path / "test_a.py").write_text(
+        """
+import os
+from conftest import BEFORE
+
+def test_a():
+    assert (BEFORE, os.environ["PYTEST_OF_THE_SUITE"]) == ("", "x")
+"""
+    )
+
+    # When / Then: on workers, and on this machine alone
+    both(pool, tmp_path)
+    assert distributed(pool, tmp_path, "--dct-local", "1").code == 0
+
+
 def test_a_suite_that_is_another_in_each_process_is_named_with_its_cause(
     pool: Fleet, tmp_path: Path
 ) -> None:
