@@ -95,10 +95,9 @@ def run(
         DctError: There is nothing to report on. Its class says why, and its `exit_code` is that
             of `dct run`.
     """
-    from dct_celery.bootstrap.dispatcher import Task, run_tests
+    from dct_celery.bootstrap.dispatcher import run_tests
 
-    task = Task(environ=environ)
-    return run_tests(settings, origins or {}, _masked(reporters), interrupted, task)
+    return run_tests(settings, origins or {}, _masked(reporters), interrupted, environ=environ)
 
 
 def attach(

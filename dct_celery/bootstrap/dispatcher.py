@@ -58,8 +58,6 @@ class Task:
     changed: Callable[[str], object] = str
     #: What the earlier run wrote, which was no part of its code: paths relative to the project.
     written: tuple[str, ...] = ()
-    #: The variables of the user; None for those of this process.
-    environ: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +82,13 @@ def run_tests(
     reporters: Iterable[Reporter],
     interrupted: Callable[[], bool],
     task: Task | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> RunReport:
     """Runs a new run and returns its report. Raises DctError if it ends before there is one.
 
     `origins`: where each setting came from, for messages. `interrupted`: called several times a
-    second; True ends the run early.
+    second; True ends the run early. `environ`: the variables of the user; None for those of this
+    process.
     """
     from dct_celery.reports import file_reporters
     from dct_celery.reports.coverage_file import CoverageFile
@@ -107,9 +107,9 @@ def run_tests(
         all_of_them.add(CoverageFile(settings, os.environ))
     with (
         _reported_to(all_of_them, settings.run_id or ""),
-        _fleet_for(settings, origins, task.environ) as place,
+        _fleet_for(settings, origins, environ) as place,
     ):
-        return _dispatch(place, all_of_them, interrupted, task)
+        return _dispatch(place, all_of_them, interrupted, task, environ)
 
 
 def warm_workers(
@@ -210,7 +210,11 @@ def list_files(settings: Settings) -> tuple[list[str], list[str]]:
 
 
 def _dispatch(
-    place: Place, reporters: Reporters, interrupted: Callable[[], bool], task: Task
+    place: Place,
+    reporters: Reporters,
+    interrupted: Callable[[], bool],
+    task: Task,
+    environ: Mapping[str, str] | None,
 ) -> RunReport:
     from dct_celery.adapters.source.snapshot import find_root
     from dct_celery.dispatcher.lifecycle import RunLifecycle
@@ -221,10 +225,10 @@ def _dispatch(
     file_reporters.check(settings, origins)
     files = TimingFiles.of(settings, origins)
     root = find_root(Path(settings.project_dir))
-    request = task.request or new_request(settings, root, task.environ)
+    request = task.request or new_request(settings, root, environ)
     request = request if task.part is None else replace(request, part=task.part)
     services = _dispatcher_services(
-        settings, origins, request, reporters.take, interrupted, task.written, task.environ
+        settings, origins, request, reporters.take, interrupted, task.written, environ
     )
     services = replace(
         services,
