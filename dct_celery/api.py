@@ -72,6 +72,7 @@ def run(
     reporters: Iterable[Reporter] = (),
     interrupted: Callable[[], bool] = bool,
     origins: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> RunReport:
     """Runs the project's tests on the pool, or on this machine with `settings.local`.
 
@@ -85,6 +86,7 @@ def run(
         interrupted: Called several times a second, in the calling thread; True ends the run early,
             with exit code 2. The `is_set` of a `threading.Event` lets another thread end the run.
         origins: Where settings came from, by name, for error messages.
+        environ: The variables that tests get or can get; default: those of this process.
 
     Returns:
         The report, with a verdict for every test.
@@ -95,7 +97,7 @@ def run(
     """
     from dct_celery.bootstrap.dispatcher import run_tests
 
-    return run_tests(settings, origins or {}, _masked(reporters), interrupted)
+    return run_tests(settings, origins or {}, _masked(reporters), interrupted, environ=environ)
 
 
 def attach(

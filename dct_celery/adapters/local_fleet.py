@@ -58,8 +58,11 @@ class LocalFleet:
 
 
 @contextlib.contextmanager
-def local_fleet(settings: Settings, slots: int) -> Iterator[LocalFleet]:
-    """A running store and worker, removed afterwards, even if this process is killed."""
+def local_fleet(settings: Settings, slots: int, environ: Mapping[str, str]) -> Iterator[LocalFleet]:
+    """A running store and worker, removed afterwards, even if this process is killed.
+
+    `environ`: the variables of the user.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="dct-local-") as folder,
         _work_folder(settings, Path(folder)) as work,
@@ -73,7 +76,7 @@ def local_fleet(settings: Settings, slots: int) -> Iterator[LocalFleet]:
                 signing_key=local_key(state_folder(os.environ)),
                 pool=POOL,
             )
-            worker = _start_worker(private, "local", slots, base, work)
+            worker = _start_worker(private, environ, "local", slots, base, work)
             try:
                 origins = dict.fromkeys(("store", "broker", "pool", "signing_key"), "--local")
                 yield LocalFleet(private, origins, worker, log_of(settings, base))
@@ -118,8 +121,9 @@ def kept_local_key(state: Path) -> str:
 class Standby:
     """A worker on this machine for a pool without workers. A context manager that ends it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         self._settings = settings
+        self._environ = environ
         self._stack = contextlib.ExitStack()
 
     def start(self) -> int:
@@ -131,7 +135,12 @@ class Standby:
         work = self._stack.enter_context(_work_folder(self._settings, base))
         # A unique name: several dispatchers on one machine may need such a worker.
         worker = _start_worker(
-            self._settings, f"fallback-{secrets.token_hex(3)}", slots, base, work
+            self._settings,
+            self._environ,
+            f"fallback-{secrets.token_hex(3)}",
+            slots,
+            base,
+            work,
         )
         self._stack.callback(child.stop, worker, signal.SIGTERM, _LEAVE)
         return slots
@@ -144,9 +153,14 @@ class Standby:
 
 
 def _start_worker(
-    settings: Settings, name: str, slots: int, base: Path, work: Path
+    settings: Settings,
+    environ: Mapping[str, str],
+    name: str,
+    slots: int,
+    base: Path,
+    work: Path,
 ) -> subprocess.Popen[bytes]:
-    environment = worker_environment(settings, os.environ, work)
+    environment = worker_environment(settings, environ, work)
     environment |= {_DISPATCHER: str(os.getpid()), _FOLDER: str(base)}
     command = [
         sys.executable,

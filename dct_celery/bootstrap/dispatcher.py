@@ -82,11 +82,13 @@ def run_tests(
     reporters: Iterable[Reporter],
     interrupted: Callable[[], bool],
     task: Task | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> RunReport:
     """Runs a new run and returns its report. Raises DctError if it ends before there is one.
 
     `origins`: where each setting came from, for messages. `interrupted`: called several times a
-    second; True ends the run early.
+    second; True ends the run early. `environ`: the variables of the user; None for those of this
+    process.
     """
     from dct_celery.reports import file_reporters
     from dct_celery.reports.coverage_file import CoverageFile
@@ -94,7 +96,8 @@ def run_tests(
     from dct_celery.reports.reporter import Reporters
 
     given = list(reporters)
-    partly = task is not None and task.part is not None
+    task = task or Task()
+    partly = task.part is not None
     if partly:
         settings = replace(settings, coverage=False)
     all_of_them = Reporters([*file_reporters.all_of(settings, time.time), *given])
@@ -104,9 +107,9 @@ def run_tests(
         all_of_them.add(CoverageFile(settings, os.environ))
     with (
         _reported_to(all_of_them, settings.run_id or ""),
-        _fleet_for(settings, origins) as place,
+        _fleet_for(settings, origins, environ) as place,
     ):
-        return _dispatch(place, all_of_them, interrupted, task or Task())
+        return _dispatch(place, all_of_them, interrupted, task, environ)
 
 
 def warm_workers(
@@ -148,7 +151,9 @@ def _reported_to(reporters: Reporters, run: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _fleet_for(settings: Settings, origins: Mapping[str, str]) -> Iterator[Place]:
+def _fleet_for(
+    settings: Settings, origins: Mapping[str, str], environ: Mapping[str, str] | None = None
+) -> Iterator[Place]:
     """The slots that these settings ask for: those of the pool, or of this machine while this
     lasts. Raises ConfigError without a project, UsageError.
     """
@@ -164,8 +169,9 @@ def _fleet_for(settings: Settings, origins: Mapping[str, str]) -> Iterator[Place
     if settings.log_file:
         log = Path(settings.project_dir, settings.log_file)
         outputs.check_writable(log, origins.get("log_file", ""))
+    environ = os.environ if environ is None else environ
     if settings.local is None:
-        with Standby(settings) as standby:
+        with Standby(settings, environ) as standby:
             yield Place(settings, dict(origins), fall_back=standby.start)
         return
     if settings.local_fallback is not None:
@@ -183,7 +189,8 @@ def _fleet_for(settings: Settings, origins: Mapping[str, str]) -> Iterator[Place
         found = room()
         slots = settings.capped(settings.room(found.count))
         notice = f"local: {found.reason}" if slots == found.count else ""
-    with local_fleet(replace(settings, local=slots), settings.capped(slots)) as fleet:
+    local = replace(settings, local=slots)
+    with local_fleet(local, settings.capped(slots), environ) as fleet:
         yield Place(
             fleet.settings,
             {**origins, **fleet.origins},
@@ -203,7 +210,11 @@ def list_files(settings: Settings) -> tuple[list[str], list[str]]:
 
 
 def _dispatch(
-    place: Place, reporters: Reporters, interrupted: Callable[[], bool], task: Task
+    place: Place,
+    reporters: Reporters,
+    interrupted: Callable[[], bool],
+    task: Task,
+    environ: Mapping[str, str] | None,
 ) -> RunReport:
     from dct_celery.adapters.source.snapshot import find_root
     from dct_celery.dispatcher.lifecycle import RunLifecycle
@@ -213,10 +224,11 @@ def _dispatch(
     settings, origins = place.settings, place.origins
     file_reporters.check(settings, origins)
     files = TimingFiles.of(settings, origins)
-    request = task.request or new_request(settings, find_root(Path(settings.project_dir)))
+    root = find_root(Path(settings.project_dir))
+    request = task.request or new_request(settings, root, environ)
     request = request if task.part is None else replace(request, part=task.part)
     services = _dispatcher_services(
-        settings, origins, request, reporters.take, interrupted, task.written
+        settings, origins, request, reporters.take, interrupted, task.written, environ
     )
     services = replace(
         services,
@@ -232,15 +244,18 @@ def _dispatch(
     return RunLifecycle(services, request).run()
 
 
-def new_request(settings: Settings, root: Path) -> Request:
+def new_request(
+    settings: Settings, root: Path, environ: Mapping[str, str] | None = None
+) -> Request:
     """What these settings ask for, with the seeds that chance decides. Raises ConfigError."""
     from dct_celery.dispatcher.request import make_request
 
+    environ = os.environ if environ is None else environ
     seed = random.randint(0, 2**32 - 1) if settings.shuffle == "auto" else settings.shuffle
-    hash_seed = os.environ.get("PYTHONHASHSEED") or str(random.randint(1, 2**32 - 1))
+    hash_seed = environ.get("PYTHONHASHSEED") or str(random.randint(1, 2**32 - 1))
     if settings.backend == PYTEST:
         settings = replace(settings, labels=_with_input(settings))
-    return make_request(settings, root, os.environ, seed, hash_seed)
+    return make_request(settings, root, environ, seed, hash_seed)
 
 
 def _with_input(settings: Settings) -> tuple[str, ...]:
@@ -357,6 +372,7 @@ def _dispatcher_services(
     report: Callable[[ReportEvent], None],
     interrupted: Callable[[], bool],
     written: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
 ) -> DispatcherServices:
     from dct_celery.adapters.addresses import resolve
     from dct_celery.adapters.process import PipeProcess, user_environment
@@ -366,6 +382,7 @@ def _dispatcher_services(
     from dct_celery.dispatcher.services import DispatcherServices
     from dct_celery.protocol.door import Door
 
+    environ = os.environ if environ is None else environ
     run = settings.run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
     pool = Door.of_pool(keyring_of(settings), settings.pool)
     masking.PROCESS.learn(settings.secrets())  # those of a local fleet were made just now
@@ -406,9 +423,9 @@ def _dispatcher_services(
         timings=partial(blobs.RedisTimings, store),
         report=report,
         state_folder=state,
-        environ=dict(os.environ),
+        environ=dict(environ),
         start_process=PipeProcess,
-        user_environment=partial(user_environment, dict(os.environ)),
+        user_environment=partial(user_environment, dict(environ)),
         snapshot=upload.send,
         supply_code=partial(upload.supply, code),
         hint=upload.hint,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 #: Replaces a secret.
 MASK = "**"
@@ -21,21 +22,33 @@ _SERVERS = "|".join(f"(?<={scheme}://)" for scheme in _SCHEMES)
 # Both begin with the literal "://", which is what makes the search fast.
 _USERINFO = re.compile(
     rf"(?P<keep>://(?:[^\s/@:\[]{{1,256}}:(?!{_PORT})|:))"
-    r"(?:(?:(?!://)\S){0,4096}@|\S{0,4096}@|[^\n@'\"]{1,128}@(?=[\w\[]))"
+    r"(?P<secret>(?:(?!://)\S){0,4096}|\S{0,4096}|[^\n@'\"]{1,128}(?=@[\w\[]))(?P<end>@)"
 )
-_DIGITS = re.compile(rf"(?P<keep>://(?:{_SERVERS})[^\s/@:\[]{{1,256}}:)(?:(?!://)\S){{1,4096}}@")
+_DIGITS = re.compile(
+    rf"(?P<keep>://(?:{_SERVERS})[^\s/@:\[]{{1,256}}:)"
+    r"(?P<secret>(?:(?!://)\S){1,4096})(?P<end>@)"
+)
+# A bracket at the end is that of a parametrized test.
 _QUERY = re.compile(
-    r"(?P<keep>[?&](?:password|passwd|pwd|secret|token)=)[^&#\s\"'<>]+", re.IGNORECASE
+    r"(?P<keep>[?&](?:password|passwd|pwd|secret|token)=)"
+    r"(?P<secret>[^&#\s\"'<>]+?)(?P<end>\]?(?:(?=[&#\s\"'<>])|\Z))",
+    re.IGNORECASE,
 )
 
 
-def redact(url_or_text: str) -> str:
+def redact(url_or_text: str, is_secret: Callable[[str], bool] = bool) -> str:
     """The text with the password of every URL in it replaced by `**`.
 
-    Text without such URLs comes back unchanged.
+    Text without such URLs comes back unchanged, and so does a password that is not `is_secret`.
     """
     if "://" not in url_or_text or not ("@" in url_or_text or "=" in url_or_text):
         return url_or_text
-    masked = _USERINFO.sub(rf"\g<keep>{MASK}@", url_or_text)
-    masked = _DIGITS.sub(rf"\g<keep>{MASK}@", masked)
-    return _QUERY.sub(rf"\g<keep>{MASK}", masked)
+
+    def masked(match: re.Match[str]) -> str:
+        if match["secret"] and not is_secret(match["secret"]):
+            return match[0]
+        return f"{match['keep']}{MASK}{match['end']}"
+
+    for pattern in (_USERINFO, _DIGITS, _QUERY):
+        url_or_text = pattern.sub(masked, url_or_text)
+    return url_or_text

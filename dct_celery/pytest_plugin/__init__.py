@@ -54,6 +54,8 @@ OLDER = {
 WITHOUT_EFFECT = "--dct-worker-timeout"
 #: Those of them that were given, and that nobody else has.
 GIVEN = pytest.StashKey[Mapping[str, str]]()
+#: The variables before plugins and conftest files have added theirs.
+ENVIRON = pytest.StashKey[dict[str, str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -88,11 +90,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(hookwrapper=True)
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Iterator[None]:
     """Puts our own options in the place of the older ones, unless another plugin has these."""
+    early_config.stash[ENVIRON] = dict(os.environ)
     older = _older(early_config, args)
     if not older:
         yield

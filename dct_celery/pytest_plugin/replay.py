@@ -8,6 +8,7 @@ sequential run, in its order. (Secrets are masked: what is shown here leaves the
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 import warnings
@@ -18,6 +19,7 @@ from typing import Any
 
 import pytest
 from _pytest._code.code import TerminalRepr
+from _pytest.pathlib import bestrelpath
 from _pytest.reports import CollectErrorRepr
 from _pytest.reports import pytest_report_from_serializable as from_serializable
 
@@ -50,6 +52,7 @@ from dct_celery.wire.pytest_reports import (
     SHOWN,
     SessionReports,
     TestReports,
+    file_locations,
     unpacked,
     with_root_inside,
 )
@@ -293,6 +296,7 @@ class Replay:
         for name in ("user_properties", "sections"):
             if isinstance(data.get(name), list):
                 data[name] = [tuple(one) if isinstance(one, list) else one for one in data[name]]
+        _relative_paths(data.get("longrepr"))
         subtest = dict(data.get("_subtest.context") or {})
         shown = data.get("longrepr")
         if isinstance(shown, dict) and SHOWN in shown:
@@ -313,6 +317,8 @@ class Replay:
             category=_category(*data["category"]),
             filename=data["filename"],
             lineno=data["lineno"],
+            # With one, pytest says how to find out where it was made.
+            source=_Source() if data.get("source") else None,
         )
         self._config.hook.pytest_warning_recorded.call_historic(
             kwargs={
@@ -356,6 +362,21 @@ class Replay:
             terminal.write_sep("=", "dct")
             for line in lines:
                 terminal.write_line(line)
+
+
+class _Source:
+    """Stands for the object that a warning is about."""
+
+
+def _relative_paths(longrepr: Any) -> None:
+    """Paths outside of the tree as pytest shows them here, if it shows relative ones at all."""
+    locations = [*file_locations(longrepr)]
+    if all(os.path.isabs(location["path"]) for location in locations):
+        return
+    for location in locations:
+        here = bestrelpath(Path.cwd(), Path(location["path"]))
+        if os.path.isabs(location["path"]) and len(here) < len(location["path"]):
+            location["path"] = here
 
 
 class Shown(TerminalRepr):

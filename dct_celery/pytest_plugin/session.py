@@ -30,7 +30,7 @@ from dct_celery.errors import (
     Unsuited,
     UsageError,
 )
-from dct_celery.pytest_plugin import GIVEN, VALUES, WITHOUT_EFFECT, in_our_words
+from dct_celery.pytest_plugin import ENVIRON, GIVEN, VALUES, WITHOUT_EFFECT, in_our_words
 from dct_celery.pytest_plugin.coverage import Coverage
 from dct_celery.pytest_plugin.interrupts import Interrupts
 from dct_celery.pytest_plugin.node import Node
@@ -165,6 +165,7 @@ class DispatcherSession:
                     reporters=[replay],
                     interrupted=lambda: interrupts.seen or replay.over,
                     origins=origins,
+                    environ=_environ(self._config, settings),
                 )
         except (CollectionError, NothingSelected) as error:
             replay.collected(error.session, [])
@@ -279,6 +280,19 @@ class DispatcherSession:
         folder = os.path.relpath(values, Path(settings.project_dir))
         pattern = f"{globs.escaped(folder).removeprefix('/')}/*"
         return replace(settings, include=(*settings.include, pattern))
+
+
+def _environ(config: pytest.Config, settings: Settings) -> dict[str, str]:
+    """The variables that this pytest was started with.
+
+    What plugins and conftest files have added since, they add again where the tests are loaded, and
+    some of it would lead them astray there; but what the user has asked for travels.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("DCT_") or any(fnmatch.fnmatchcase(name, one) for one in settings.env)
+    } | config.stash[ENVIRON]
 
 
 def _slots(given: str | None) -> int:

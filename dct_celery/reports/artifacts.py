@@ -39,7 +39,7 @@ class ArtifactFolder:
 
 def relative_path(entry: Entry, artifact: Artifact) -> str:
     """The path below the folder. It has the test's index, since ids may not be unique."""
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", masking.PROCESS.output(entry.id))[-_LONGEST:]
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", masking.PROCESS.name(entry.id))[-_LONGEST:]
     return f"{entry.index:05}-{name.strip('.-')}/{artifact.name}"
 
 

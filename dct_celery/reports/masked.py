@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,8 @@ from dct_celery.security.masking import Masker
 #: Tests whose ids are searched for secrets at a time. One search in a long text costs far less than
 #: one in each of its lines.
 _BLOCK = 1000
+#: Keys of pytest's reports that hold a test's id or parts of it.
+_NAMES = frozenset({"nodeid", "location", "keywords"})
 
 
 def report(whole: RunReport, mask: Masker) -> RunReport:
@@ -65,7 +67,7 @@ def _clean(names: Iterable[str], mask: Masker) -> bool:
     What masking finds in a line, it also finds in a text that has this line.
     """
     text = "\n".join(names)
-    return strip_ansi(text) == text == mask.output(text)
+    return strip_ansi(text) == text == mask.name(text)
 
 
 def verdict(v: Verdict, mask: Masker) -> Verdict:
@@ -132,7 +134,7 @@ def _failures(failures: tuple[Failure, ...], mask: Masker) -> tuple[Failure, ...
 def _name(text: str, mask: Masker) -> str:
     """Colours stay, unless they split a secret."""
     plain = strip_ansi(text)
-    return mask.output(text) if mask.output(plain) == plain else mask.output(plain)
+    return mask.name(text) if mask.name(plain) == plain else mask.name(plain)
 
 
 def _leak(leak: Leak, mask: Masker) -> Leak:
@@ -144,14 +146,17 @@ def _reports(text: str, mask: Masker) -> str:
     nobody could read it.
     """
 
-    def clean(value: Any) -> Any:
+    def clean(value: Any, masked: Callable[[str], str] = mask.output) -> Any:
         match value:
             case str():
-                return mask.output(value)
+                return masked(value)
             case list():
-                return [clean(one) for one in value]
+                return [clean(one, masked) for one in value]
             case dict():
-                return {name: clean(one) for name, one in value.items()}
+                return {
+                    key: clean(one, mask.name if key in _NAMES else masked)
+                    for key, one in value.items()
+                }
             case _:
                 return value
 

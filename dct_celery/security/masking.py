@@ -132,7 +132,7 @@ class Masker:
         self._remembered = functools.lru_cache(_REMEMBERED)(self._mask)
 
     def values(self, text: str) -> str:
-        """The text without the known secrets: for what a test printed, and for names."""
+        """The text without the known secrets."""
         before = ""
         # A mask may complete a secret that contains asterisks; each round makes the text shorter.
         while text != before:
@@ -149,6 +149,14 @@ class Masker:
         `password: 'x'` stays: it may be what the test is about.
         """
         return self.values(redact(self.values(text)))
+
+    def name(self, text: str) -> str:
+        """The id of a test, or another name of the project, masked like an output.
+
+        Only what can be a secret: `url[ftp://user:pass@host]` stays, as other tools know it by
+        that.
+        """
+        return self.values(redact(self.values(text), is_secret))
 
     def __call__(self, text: str) -> str:
         """The text without known secrets and without what looks like one."""
@@ -249,6 +257,8 @@ _SECRET_WORDS = frozenset(
         "DSN",
     }
 )
+#: How names of variables end that hold a user or a database.
+_IDENTITIES = ("USER", "USERNAME", "DB", "DATABASE", "DB_NAME", "DBNAME")
 #: Last words of names that say where a secret is, not what it is.
 _LOCATIONS = frozenset(
     {"FILE", "PATH", "DIR", "FOLDER", "NAME", "HOST", "PORT", "TYPE", "TTL", "TIMEOUT", "COMMAND"}
@@ -269,9 +279,14 @@ def names_secret(name: str) -> bool:
 
 
 def secrets_of_environment(environ: Mapping[str, str]) -> Iterator[str]:
-    """Values of variables that are named like a secret, and passwords of all URLs."""
+    """Values of variables that are named like a secret, and passwords of all URLs.
+
+    One that is a user or database as well is left out, as in `secrets_of_databases`: it is often
+    the name of the project, too.
+    """
+    known = {value for name, value in environ.items() if name.upper().endswith(_IDENTITIES)}
     for name, value in environ.items():
-        if names_secret(name) and "://" not in value:
+        if names_secret(name) and "://" not in value and value not in known:
             yield value
         yield from secrets_of_url(value)
 

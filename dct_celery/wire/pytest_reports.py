@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -215,6 +215,18 @@ def without_root(text: str, root: str) -> str:
 def with_root(text: str, root: str) -> str:
     name = root.rstrip("/").rpartition("/")[2]
     return text.replace(_inside(_TOP), _inside(root)).replace(_inside(TOP_NAME), _inside(name))
+
+
+def file_locations(longrepr: Any) -> Iterator[dict[str, Any]]:
+    """Those in a serialized error, each with its "path"."""
+    if isinstance(longrepr, dict):
+        location = longrepr.get("reprfileloc")
+        if isinstance(location, dict) and isinstance(location.get("path"), str):
+            yield location
+        longrepr = list(longrepr.values())
+    if isinstance(longrepr, list | tuple):
+        for part in longrepr:
+            yield from file_locations(part)
 
 
 def _inside(text: str) -> str:

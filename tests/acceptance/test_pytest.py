@@ -258,6 +258,72 @@ def test_lives(): ...
     assert "in test_hangs" in found.out
 
 
+def test_files_beside_the_project_are_shown_as_in_the_sequential_run(
+    pool: Fleet, tmp_path: Path
+) -> None:
+    # Given a package beside it, as in an environment, that fails and that warns of an object
+    project, beside = tmp_path / "project", tmp_path / "environment"
+    project.mkdir()
+    beside.mkdir()
+    (beside / "fails.py").write_text("def now():\n    raise ValueError('no')\n")
+    (project / "pytest.ini").write_text("[pytest]\n")
+    (project / "conftest.py").write_text(f"import sys\nsys.path.append({str(beside)!r})\n")
+    (project / "test_a.py").write_text(
+        """
+import os
+import fails
+
+def test_a():
+    try:
+        fails.now()
+    except ValueError:
+        fails.now()
+
+def test_in_another_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    fails.now()
+
+async def coroutine(): ...
+
+def test_warns():
+    coroutine()
+"""
+    )
+
+    # When / Then
+    found = both(pool, project)
+    assert "../environment/fails.py:2: ValueError" in found.out
+    assert "Enable tracemalloc" in found.out
+
+
+def test_a_process_starts_with_the_variables_that_pytest_was_started_with(
+    pool: Fleet, tmp_path: Path
+) -> None:
+    # Given a conftest.py that adds some, as one does that chooses Django's settings
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "conftest.py").write_text(
+        """
+import os
+
+BEFORE = os.environ.get("PYTEST_OF_THE_SUITE", "")
+os.environ["PYTEST_OF_THE_SUITE"] = BEFORE + "x"
+"""
+    )
+    (tmp_path / "test_a.py").write_text(
+        """
+import os
+from conftest import BEFORE
+
+def test_a():
+    assert (BEFORE, os.environ["PYTEST_OF_THE_SUITE"]) == ("", "x")
+"""
+    )
+
+    # When / Then: on workers, and on this machine alone
+    both(pool, tmp_path)
+    assert distributed(pool, tmp_path, "--dct-local", "1").code == 0
+
+
 def test_a_suite_that_is_another_in_each_process_is_named_with_its_cause(
     pool: Fleet, tmp_path: Path
 ) -> None:

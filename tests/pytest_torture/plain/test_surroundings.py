@@ -1,5 +1,17 @@
+import gc
 import os
 import sys
+import weakref
+
+
+class Imported:
+    """Of each import of this module there is one, in a cycle with itself."""
+
+    def __init__(self):
+        self.itself = self
+
+
+IMPORTED = [Imported()]
 
 
 def test_arguments():
@@ -32,3 +44,14 @@ def test_cache(cache):
 def test_plugins(pytestconfig):
     assert pytestconfig.pluginmanager.hasplugin("terminalreporter")
     assert pytestconfig.getoption("maxfail") in (0, 1, 2)
+
+
+def test_garbage_collector_knows_what_imports_have_made():
+    assert [one for one in gc.get_objects() if isinstance(one, Imported)] == IMPORTED
+    assert IMPORTED in gc.get_referrers(IMPORTED[0])
+
+
+def test_what_imports_have_made_goes_when_nobody_needs_it():
+    gone = weakref.ref(IMPORTED.pop())
+    gc.collect()
+    assert gone() is None

@@ -24,7 +24,9 @@ def calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Setting
     """A composition root that only notes what it is given, in a folder without settings."""
     seen: list[tuple[Settings, dict[str, str]]] = []
 
-    def run_tests(settings: Settings, origins: dict[str, str], *_: object) -> RunReport:
+    def run_tests(
+        settings: Settings, origins: dict[str, str], *_: object, **__: object
+    ) -> RunReport:
         seen.append((settings, origins))
         return RunReport("r", (), (), 5)
 

@@ -119,6 +119,26 @@ def test_what_a_test_printed_keeps_common_words(tmp_path: Path) -> None:
     assert "'too short'" in everything_shown(RunReport("r", (v,), (f,), 1), "", tmp_path)
 
 
+@pytest.mark.parametrize(
+    "url", ["wss://user:pass@example.com/p", "ftp://u:p@h", "http://h/?token=abc", "http://u:pw1@h"]
+)
+def test_an_id_with_the_url_of_an_example_stays(url: str) -> None:
+    # Given what other tools know the test by
+    name = f"test_a.py::test_url[{url}]"
+    entry = Entry(0, name, "test_a.py", "test_a.py", Phase.ISOLATED)
+    data = {"nodeid": name, "location": ["test_a.py", 3, f"test_url[{url}]"], "longrepr": f"-{url}"}
+    told = json.dumps({"events": [{"report": data}]})
+
+    # When
+    shown = masked.verdict(Verdict(entry, Outcome.FAILED, reports=told), masking.PROCESS)
+
+    # Then: it does, and what the test printed is masked
+    ((_, reported),) = json.loads(shown.reports)["events"][0].items()
+    assert (shown.entry.id, reported["nodeid"]) == (name, name)
+    assert reported["location"] == data["location"]
+    assert reported["longrepr"] != data["longrepr"]
+
+
 @given(
     st.lists(
         st.sampled_from(["\x1b[0m", "a", "\n", "&", "<", '"', "]]>", "::", SECRET]), max_size=12

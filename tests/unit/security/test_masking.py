@@ -313,3 +313,14 @@ class TestPatterns:
     def test_a_huge_text_is_no_trap(self, part: str) -> None:
         # Then: the time limit of the test is what it claims; quadratic would be minutes
         assert mask_patterns(part * 20_000)
+
+
+def test_a_password_that_is_the_name_of_the_project_too_is_no_secret() -> None:
+    # Given what the file for Docker Compose of many a project says
+    environ = {
+        "POSTGRES_USER": "webshop1", "POSTGRES_DB": "webshop1", "POSTGRES_PASSWORD": "webshop1",
+        "SMTP_PASSWORD": "hunter22",
+    }  # fmt: skip
+
+    # Then
+    assert list(masking.secrets_of_environment(environ)) == ["hunter22"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from dct_celery.wire.pytest_reports import (
     TOP_NAME,
     TestReports,
     dumps,
+    file_locations,
     joined,
     loads,
     plain,
@@ -99,6 +101,7 @@ def serialized_warning(warning: Any, when: str, nodeid: str) -> dict[str, Any]:
         "lineno": warning.lineno,
         "when": when,
         "nodeid": nodeid,
+        "source": warning.source is not None and not tracemalloc.is_tracing(),
     }
 
 
@@ -247,8 +250,12 @@ class Gatherer:
         return result
 
     def _as_elsewhere(self, report: Any) -> dict[str, Any]:
-        """Serialized, with the name of the tree's folder as it is on the dispatcher."""
+        """Serialized, with nothing of where the tree lies on this machine."""
         data = serialized(self._config, report)
+        for location in file_locations(data.get("longrepr")):
+            # Relative to a folder that only this machine has.
+            if location["path"].startswith(os.pardir + os.sep):
+                location["path"] = os.path.abspath(location["path"])
         if self._top and self._top in data.get("keywords", ()):
             data["keywords"] = {
                 TOP_NAME if key == self._top else key: one for key, one in data["keywords"].items()

@@ -1,6 +1,7 @@
 """What a test may rely on in the process it runs in: folder, filters, environment, temp files, faulthandler, tags."""
 
 import faulthandler
+import gc
 import os
 import signal
 import sys
@@ -57,6 +58,9 @@ class ProcessTests(SimpleTestCase):
 
     def test_settings_module(self):
         self.assertEqual(os.environ["DJANGO_SETTINGS_MODULE"].split(".")[0], "torture")
+
+    def test_garbage_collector_knows_what_imports_have_made(self):
+        self.assertTrue(any(one is ProcessTests for one in gc.get_objects()))
 
     def test_faulthandler_is_on(self):
         self.assertTrue(faulthandler.is_enabled())
