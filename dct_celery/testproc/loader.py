@@ -13,7 +13,6 @@ status file of its slot, and ends what that left behind.
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import random
 import select
@@ -29,6 +28,7 @@ from dct_celery.testproc.backends.base import Project
 from dct_celery.testproc.channel import Channel, raise_descriptor
 from dct_celery.testproc.clock import now
 from dct_celery.testproc.isolation import private_tree, threads
+from dct_celery.testproc.isolation.frozen import FROZEN_HEAP
 from dct_celery.testproc.isolation.lifetime import (
     ForkMark,
     die_with_parent,
@@ -170,13 +170,9 @@ class ForkingLoader(Loader):
         self._shared: str | None = None
 
     def _make_ready(self) -> None:
-        """Closes connections and collects garbage.
-
-        Nothing is frozen, although that would keep more memory shared: tests that look for objects
-        (`gc.get_objects`) or wait for one to go (`weakref`) would not find those of the imports.
-        """
+        """Closes connections, collects garbage and keeps the memory of what is left shared."""
         self._project.disconnect()
-        gc.collect()
+        FROZEN_HEAP.freeze()
 
     def _answer(self, message: messages.Message) -> messages.Message:
         if not isinstance(message, messages.MigrateAgain):

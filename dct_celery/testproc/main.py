@@ -29,6 +29,7 @@ from dct_celery.testproc.clock import now
 from dct_celery.testproc.django import environment
 from dct_celery.testproc.django.variables import VARIABLES
 from dct_celery.testproc.isolation import private_tree, threads
+from dct_celery.testproc.isolation.frozen import FROZEN_HEAP
 from dct_celery.testproc.isolation.lifetime import die_with_parent, dump_stacks_to_output
 from dct_celery.testproc.isolation.threads import STARTS
 from dct_celery.testproc.loader import ForkingLoader, enter_slot, read_order, with_tree
@@ -73,6 +74,8 @@ def main(inbox: int, outbox: int) -> bool:
 def serve(load: messages.Load, channel: Channel) -> None:
     """Loads the project; then sends its manifest, or starts test processes until the end."""
     start = now()
+    if not load.collect_only:
+        FROZEN_HEAP.watch()
 
     def serve_project(project: Project, loaded: messages.Loaded) -> None:
         if load.collect_only:
