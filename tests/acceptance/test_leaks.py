@@ -82,7 +82,7 @@ def test_what_a_test_leaves_is_ended_and_reported_and_costs_no_verdict(
     assert (leaks["thread"]["by"], leaks["state"]["by"]) == ("test_it.A", "test_it.A")
     text = finished.out + finished.err
     assert text.count("was left running by test_it.A.test_leaves; it was ended") == 1
-    assert text.count("state leak: environ by test_it.A") == 1
+    assert text.count("environ was left changed by test_it.A") == 1
 
 
 def test_what_a_killed_worker_leaves_is_ended_when_it_starts_again(

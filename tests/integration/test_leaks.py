@@ -454,7 +454,7 @@ def test_what_an_import_may_have_added_stays(scene: Scene) -> None:
         ("state", "environ", "test_it.Imports"),
         (
             "state",
-            "sys.path (kept, as a module imported meanwhile may have added it)",
+            "sys.path (kept, since a module that was imported meanwhile may need it)",
             "test_it.Imports",
         ),
     ]

@@ -52,7 +52,7 @@ _WARNINGS = {
     LeakKind.PROCESS: "a process ({what}) was left running by {by}; it was ended",
     LeakKind.THREAD: "a thread ({what}) was left running by {by}; its process was ended",
     LeakKind.PORT: "a listening socket ({what}) was left open by {by}; its process was ended",
-    LeakKind.STATE: "state leak: {what} by {by}",
+    LeakKind.STATE: "{what} was left changed by {by}",
     LeakKind.FILE: (
         "the project's folder, which slots of one worker share, was changed by {by}: {what}"
     ),

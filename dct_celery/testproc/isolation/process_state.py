@@ -89,7 +89,7 @@ class ProcessState:
                 with contextlib.suppress(Exception):
                     _PARTS[name][1](was)
             elif imported:
-                remarks[name] = " (kept, as a module imported meanwhile may have added it)"
+                remarks[name] = " (kept, since a module that was imported meanwhile may need it)"
             if _PARTS[name][0]() != self._was[name]:
                 remarks[name] = " (which cannot be put back)"
                 self._was[name] = _PARTS[name][0]()

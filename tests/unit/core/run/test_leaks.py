@@ -66,7 +66,7 @@ def test_a_part_of_the_state_is_told_once_for_the_run() -> None:
         *(LeakRecord(LeakKind.STATE, "environ", by=name) for name in ("a.T", "b.T")), leaks=leaks
     )
     # Then
-    assert lines == ["state leak: environ by a.T"]
+    assert lines == ["environ was left changed by a.T"]
     assert [leak.by for leak in leaks.found] == ["a.T", "b.T"]
 
 
