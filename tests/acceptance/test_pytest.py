@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -18,34 +18,24 @@ TORTURE = Path(__file__).parents[1] / "pytest_torture"
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iterator[Fleet]:
-    """A worker of two slots, shared by the tests of this module."""
-    with Fleet(tmp_path_factory.mktemp("pool"), fleet_store) as fleet:
-        fleet.worker(slots=2)
-        yield fleet
-
-
-@pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project without Django."""
     return Path(shutil.copytree(TORTURE / "plain", tmp_path_factory.mktemp("torture") / "plain"))
 
 
-def both(pool: Fleet, project: Path, *words: str, **environment: str) -> PytestRun:
+def both(fleet: Fleet, project: Path, *words: str, **environment: str) -> PytestRun:
     """The distributed run, after it was compared with the sequential one."""
     expected = sequential(project, *words, **environment)
-    found = distributed(pool, project, *words, **environment)
+    found = distributed(fleet, project, *words, **environment)
     different = differences(expected, found)
     assert not different, "\n".join(different)
     return found
 
 
-def test_torture_ends_as_the_sequential_run(fleet: Fleet, plain: Path) -> None:
+def test_torture_ends_as_the_sequential_run(pair: Fleet, plain: Path) -> None:
     # Given two workers
-    fleet.worker("build-a")
-    fleet.worker("build-b")
     # When / Then
-    found = both(fleet, plain)
+    found = both(pair, plain)
     assert found.code == 1
     assert len(found.cases) > 100
 
@@ -77,18 +67,18 @@ def test_torture_ends_as_the_sequential_run(fleet: Fleet, plain: Path) -> None:
     ids=" ".join,
 )  # fmt: skip
 def test_a_selection_ends_as_the_sequential_run(
-    pool: Fleet, plain: Path, words: tuple[str, ...]
+    wide_fleet: Fleet, plain: Path, words: tuple[str, ...]
 ) -> None:
     # Given / When / Then
     if any("-n auto" in word for word in words):
         alone = [word.replace("-n auto", "") for word in words]
-        expected, found = sequential(plain, *alone), distributed(pool, plain, *words)
+        expected, found = sequential(plain, *alone), distributed(wide_fleet, plain, *words)
         assert "takes the place of xdist (-n" in found.out
         assert found.out.count("dct: ") == 1
         different = differences(expected, found)
         assert not different, "\n".join(different)
     else:
-        both(pool, plain, *words)
+        both(wide_fleet, plain, *words)
 
 
 @pytest.mark.parametrize(
@@ -100,10 +90,10 @@ def test_a_selection_ends_as_the_sequential_run(
     ],
 )
 def test_what_cannot_be_collected_ends_as_in_the_sequential_run(
-    pool: Fleet, plain: Path, words: tuple[str, ...], code: int
+    wide_fleet: Fleet, plain: Path, words: tuple[str, ...], code: int
 ) -> None:
     # Given / When / Then
-    found = both(pool, plain, *words, "broken", "test_session_1.py", TORTURE_TOO="broken")
+    found = both(wide_fleet, plain, *words, "broken", "test_session_1.py", TORTURE_TOO="broken")
     assert found.code == code
 
 
@@ -121,12 +111,12 @@ def test_what_cannot_be_collected_ends_as_in_the_sequential_run(
     ],
 )
 def test_exit_codes_are_those_of_pytest(
-    pool: Fleet, plain: Path, words: tuple[str, ...], code: int
+    wide_fleet: Fleet, plain: Path, words: tuple[str, ...], code: int
 ) -> None:
     # Given
     expected = sequential(plain, *words)
     # When
-    found = distributed(pool, plain, *words)
+    found = distributed(wide_fleet, plain, *words)
     # Then
     assert found.code == code, found
     assert expected.code == code or words[0].startswith(("--dist", "--rootdir"))
@@ -135,39 +125,41 @@ def test_exit_codes_are_those_of_pytest(
 
 
 @pytest.mark.parametrize("words", [("-x",), ("--maxfail=2",)])
-def test_the_first_failures_end_the_run(pool: Fleet, plain: Path, words: tuple[str, ...]) -> None:
+def test_the_first_failures_end_the_run(
+    wide_fleet: Fleet, plain: Path, words: tuple[str, ...]
+) -> None:
     # Given tests of which the fourth file fails first in the order of the suite
     selection = ("test_session_4.py", "test_session_5.py", "test_session_6.py", *words)
     # When / Then
     expected = sequential(plain, *selection)
-    found = distributed(pool, plain, *selection)
+    found = distributed(wide_fleet, plain, *selection)
     assert found.code == expected.code == 1
     assert f"stopping after {1 if words == ('-x',) else 2} failures" in found.out
 
 
-def test_words_of_the_environment_and_of_the_project_count(pool: Fleet, plain: Path) -> None:
+def test_words_of_the_environment_and_of_the_project_count(wide_fleet: Fleet, plain: Path) -> None:
     # Given / When / Then
-    found = both(pool, plain, PYTEST_ADDOPTS="-k test_house --tb=line")
+    found = both(wide_fleet, plain, PYTEST_ADDOPTS="-k test_house --tb=line")
     assert " 1 passed" in found.out
 
 
 def test_the_last_failures_are_remembered_and_selected(
-    pool: Fleet, plain: Path, tmp_path: Path
+    wide_fleet: Fleet, plain: Path, tmp_path: Path
 ) -> None:
     # Given a project of its own, as its cache is written
     project = Path(shutil.copytree(plain, tmp_path / "remembering"))
     words = ("test_session_1.py", "test_session_4.py", "test_scopes.py")
     # When its failures are remembered by a distributed run
-    first = distributed(pool, project, *words)
+    first = distributed(wide_fleet, project, *words)
     assert first.code == 1
     # Then both select these, and those first
     for option in ("--lf", "--ff"):
         cache = Path(shutil.copytree(project, tmp_path / option))
         expected = sequential(cache, *words, option)
-        found = distributed(pool, project, *words, option)
+        found = distributed(wide_fleet, project, *words, option)
         different = differences(expected, found)
         assert not different, "\n".join(different)
-    assert 0 < len(distributed(pool, project, *words, "--lf").cases) < len(first.cases)
+    assert 0 < len(distributed(wide_fleet, project, *words, "--lf").cases) < len(first.cases)
 
 
 def order_of(run: PytestRun) -> list[str]:
@@ -177,7 +169,7 @@ def order_of(run: PytestRun) -> list[str]:
 
 
 def test_stepwise_goes_on_where_it_ended_and_new_tests_come_first(
-    pool: Fleet, tmp_path: Path
+    wide_fleet: Fleet, tmp_path: Path
 ) -> None:
     # Given three files of which the second is the newest and has a failure
     project = tmp_path / "growing"
@@ -187,11 +179,11 @@ def test_stepwise_goes_on_where_it_ended_and_new_tests_come_first(
         file.write_text(f"def test_one(): ...\n\ndef test_two():\n    assert {name!r} != 'b'\n")
         os.utime(file, (1e9 + number % 2, 1e9 + number % 2))
     # When a run on slots has stopped there
-    first = distributed(pool, project, "-v", "--sw")
+    first = distributed(wide_fleet, project, "-v", "--sw")
     assert order_of(first)[-1] == "test_b.py::test_two"
     alone = Path(shutil.copytree(project, tmp_path / "alone"))
     # Then the next one goes on there, as the sequential run does
-    expected, found = both_in(alone, pool, project, "-v", "--sw-skip")
+    expected, found = both_in(alone, wide_fleet, project, "-v", "--sw-skip")
     assert order_of(found) == order_of(expected) == [
         "test_b.py::test_two", "test_c.py::test_one", "test_c.py::test_two"
     ]  # fmt: skip
@@ -199,21 +191,21 @@ def test_stepwise_goes_on_where_it_ended_and_new_tests_come_first(
     for place in (project, alone):
         (place / "test_d.py").write_text("def test_one(): ...\n")
     # Then it comes first, and the files after it by when they were changed
-    expected, found = both_in(alone, pool, project, "-v", "--nf")
+    expected, found = both_in(alone, wide_fleet, project, "-v", "--nf")
     assert order_of(found) == order_of(expected)
     assert order_of(found)[:2] == ["test_d.py::test_one", "test_b.py::test_one"]
 
 
-def both_in(alone: Path, pool: Fleet, project: Path, *words: str) -> tuple[PytestRun, PytestRun]:
+def both_in(alone: Path, fleet: Fleet, project: Path, *words: str) -> tuple[PytestRun, PytestRun]:
     """The sequential run in `alone`, and the distributed one, which does not differ."""
-    expected, found = sequential(alone, *words), distributed(pool, project, *words)
+    expected, found = sequential(alone, *words), distributed(fleet, project, *words)
     different = differences(expected, found)
     assert not different, "\n".join(different)
     return expected, found
 
 
 def test_tests_that_mishandle_their_process_cost_no_verdict_but_their_own(
-    pool: Fleet, plain: Path, tmp_path: Path
+    wide_fleet: Fleet, plain: Path, tmp_path: Path
 ) -> None:
     # Given
     project = Path(shutil.copytree(plain, tmp_path / "dying"))
@@ -243,7 +235,7 @@ def test_lives(): ...
 """
     )
     # When
-    found = distributed(pool, project, "test_dying.py")
+    found = distributed(wide_fleet, project, "test_dying.py")
     # Then
     assert found.code == 1, found
     assert found.last_line == "4 failed, 2 passed in"
@@ -256,7 +248,7 @@ def test_lives(): ...
 
 
 def test_a_suite_that_is_another_in_each_process_is_named_with_its_cause(
-    pool: Fleet, tmp_path: Path
+    wide_fleet: Fleet, tmp_path: Path
 ) -> None:
     # Given
     project = tmp_path / "differing"
@@ -272,7 +264,7 @@ def test_of_a_key(key): ...
 """
     )
     # When
-    found = distributed(pool, project)
+    found = distributed(wide_fleet, project)
     # Then
     assert found.code == 4, found
     assert "test 2 is test_differing.py::test_of_a_key[" in found.err
@@ -289,7 +281,7 @@ def test_of_a_key(key): ...
     ],
 )
 def test_a_collection_that_a_hook_ends_has_the_exit_code_of_the_sequential_run(
-    pool: Fleet, tmp_path: Path, statement: str, code: int, line: str
+    wide_fleet: Fleet, tmp_path: Path, statement: str, code: int, line: str
 ) -> None:
     # Given
     project = tmp_path / "ended"
@@ -299,7 +291,7 @@ def test_a_collection_that_a_hook_ends_has_the_exit_code_of_the_sequential_run(
         f"import pytest\n\ndef pytest_collection_modifyitems():\n    {statement}\n"
     )
     # When
-    expected, found = sequential(project), distributed(pool, project)
+    expected, found = sequential(project), distributed(wide_fleet, project)
     # Then
     assert (found.code, expected.code) == (code, code), found
     assert line in found.out + found.err
@@ -332,7 +324,7 @@ def test_a_collection_that_a_hook_ends_has_the_exit_code_of_the_sequential_run(
     ids=["never distributed", "only distributed", "testmon"],
 )
 def test_a_project_that_cannot_be_distributed_is_one_clear_error(
-    pool: Fleet, tmp_path: Path, conftest: str, words: tuple[str, ...], line: str
+    wide_fleet: Fleet, tmp_path: Path, conftest: str, words: tuple[str, ...], line: str
 ) -> None:
     # Given
     project = tmp_path / "refusing"
@@ -340,7 +332,7 @@ def test_a_project_that_cannot_be_distributed_is_one_clear_error(
     (project / "test_one.py").write_text("def test_one(): ...\n")
     (project / "conftest.py").write_text(f"import pytest\n\n{conftest}")
     # When
-    found = distributed(pool, project, *words)
+    found = distributed(wide_fleet, project, *words)
     # Then
     assert found.code == 4, found
     assert line in found.err
@@ -349,7 +341,7 @@ def test_a_project_that_cannot_be_distributed_is_one_clear_error(
 
 @pytest.mark.parametrize("installed", [True, False])
 def test_a_process_looks_like_a_worker_of_xdist(
-    pool: Fleet, plain: Path, tmp_path: Path, installed: bool
+    wide_fleet: Fleet, plain: Path, tmp_path: Path, installed: bool
 ) -> None:
     # Given
     project = Path(shutil.copytree(plain, tmp_path / "looking"))
@@ -416,7 +408,7 @@ def test_more(request, worker_id, testrun_uid, record_property, number):
     )
     # When
     words = () if installed else ("-p", "no:xdist", "-p", "no:xdist.looponfail")
-    found = distributed(pool, project, "test_looks.py", "-s", *words, DCT_CHUNK_SECONDS="0.2")
+    found = distributed(wide_fleet, project, "test_looks.py", "-s", *words, DCT_CHUNK_SECONDS="0.2")
     # Then
     assert found.code == 0, found
     parts = [part for case in found.cases for part in case if part.startswith("property ")]
@@ -453,16 +445,15 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("database", "workers"),
-    [("sqlite", 1), ("sqlitefile", 2), ("pg", 2), ("mysql", 2)],
+    ("database", "shared"),
+    [("sqlite", "busy_fleet"), ("sqlitefile", "pair"), ("pg", "pair"), ("mysql", "pair")],
     indirect=["database"],
 )
 def test_torture_with_databases_ends_as_the_sequential_run(
-    fleet: Fleet, shelf: Path, database: dict[str, str], workers: int
+    shared: str, shelf: Path, database: dict[str, str], request: pytest.FixtureRequest
 ) -> None:
     # Given
-    for name in ("build-a", "build-b")[:workers]:
-        fleet.worker(name, slots=1, wait=True, app="dct_celery", host=list, **database)
+    fleet: Fleet = request.getfixturevalue(shared)
     expected = sequential(shelf, **database)
     # When
     found = distributed(fleet, shelf, **database)
@@ -486,14 +477,14 @@ def worst_parts(cases: Iterable[tuple[str, str, Iterable[str]]]) -> dict[tuple[s
     return found
 
 
-def test_dct_run_has_the_verdicts_of_the_sequential_run(pool: Fleet, plain: Path) -> None:
+def test_dct_run_has_the_verdicts_of_the_sequential_run(wide_fleet: Fleet, plain: Path) -> None:
     # Given
     words = ("test_outcomes.py", "test_scopes.py", "test_ids.py", "packaged", "test_zz_last.py",
              # It passes, and pytest's report calls the case skipped for its subtest.
              "--deselect=test_outcomes.py::test_subtests_that_skip")  # fmt: skip
     expected = sequential(plain, *words)
     # When
-    finished = pool.run(
+    finished = wide_fleet.run(
         plain,
         *("--backend", "pytest", "--junit-xml", "dct.xml", "--env", "TORTURE_*", "--", *words),
         PYTHONHASHSEED="7",
@@ -532,10 +523,10 @@ def test_dct_run_has_the_verdicts_of_the_sequential_run(pool: Fleet, plain: Path
     ],
 )
 def test_what_pytest_cannot_select_is_one_clear_error(
-    pool: Fleet, plain: Path, words: tuple[str, ...], code: int, message: str
+    wide_fleet: Fleet, plain: Path, words: tuple[str, ...], code: int, message: str
 ) -> None:
     # When
-    finished = pool.run(
+    finished = wide_fleet.run(
         plain,
         *("--backend", "pytest", "--env", "TORTURE_*", "--", *words),
         TORTURE_TOO="broken" if words == ("broken",) else "",
