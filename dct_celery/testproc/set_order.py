@@ -14,6 +14,8 @@ from typing import Any
 
 #: Of the formats of marshal, the last that knows nothing of how often an object is referred to.
 _FORMAT = 2
+#: Kinds of constants that are a set or may have one inside.
+_HOLDERS = frozenset({CodeType, tuple, frozenset})
 
 
 class SetOrder:
@@ -40,16 +42,19 @@ class SetOrder:
 
 def _ordered(constant: Any) -> Any:
     """The constant, or one that is equal and has its sets in order."""
-    if isinstance(constant, CodeType):
-        ordered = _ordered(constant.co_consts)
-        return constant if ordered is constant.co_consts else constant.replace(co_consts=ordered)
-    if isinstance(constant, tuple):
-        parts = tuple(map(_ordered, constant))
-        same = all(new is old for new, old in zip(parts, constant, strict=True))
-        return constant if same else parts
     if isinstance(constant, frozenset):
         return frozenset(sorted(constant, key=lambda value: marshal.dumps(value, _FORMAT)))
-    return constant
+    is_code = isinstance(constant, CodeType)
+    parts = constant.co_consts if is_code else constant
+    changed: list[Any] | None = None
+    # Each process passes a hundred thousand constants, of which few are of these kinds.
+    for index, part in enumerate(parts):
+        if type(part) in _HOLDERS and (ordered := _ordered(part)) is not part:
+            changed = changed or list(parts)
+            changed[index] = ordered
+    if changed is None:
+        return constant
+    return constant.replace(co_consts=tuple(changed)) if is_code else tuple(changed)
 
 
 SET_ORDER = SetOrder()

@@ -1,4 +1,11 @@
-"""Fixtures of the acceptance tests: fleets of real workers on real servers."""
+"""Fixtures of the acceptance tests: fleets of real workers on real servers.
+
+Starting workers is a good part of what these tests take, so three fleets are shared; each for a
+module only, as a worker that waits takes a hundredth of a core. A test that gives its worker
+variables, harms it, leaves a run without its dispatcher, or needs to be the first on it, takes
+`fleet`. What is shared keeps looking at the servers of its runs: a server that a test ends or
+watches is not for it.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +39,26 @@ def fleet(tmp_path: Path, fleet_store: str) -> Iterator[Fleet]:
 
 @pytest.fixture(scope="module")
 def busy_fleet(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iterator[Fleet]:
-    """A pool with one ordinary worker of one slot, shared by the tests of a module."""
+    """A pool with one ordinary worker of one slot. Shared by the tests of a module."""
     with Fleet(tmp_path_factory.mktemp("busy_fleet"), fleet_store) as fleet:
         fleet.worker()
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iterator[Fleet]:
+    """A pool with two ordinary workers of one slot each, shared by the tests of a module."""
+    with Fleet(tmp_path_factory.mktemp("pair"), fleet_store) as fleet:
+        fleet.worker("build-a")
+        fleet.worker("build-b")
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def wide_fleet(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iterator[Fleet]:
+    """A pool with one ordinary worker of two slots, shared by the tests of a module."""
+    with Fleet(tmp_path_factory.mktemp("wide_fleet"), fleet_store) as fleet:
+        fleet.worker(slots=2)
         yield fleet
 
 

@@ -52,14 +52,13 @@ SLOW = """
 
 
 def test_the_whole_output_of_a_failing_test_is_a_file_beside_the_reports(
-    fleet: Fleet, place: Path
+    wide_fleet: Fleet, place: Path
 ) -> None:
     # Given
-    fleet.worker(slots=2)
     folder, report = place.parent / "artifacts", place.parent / "report.json"
     junit = place.parent / "junit.xml"
     # When
-    finished = fleet.run(
+    finished = wide_fleet.run(
         make_project(place, TESTS),
         "--env=TOKEN",
         f"--artifacts={folder}",
@@ -88,7 +87,7 @@ def test_the_whole_output_of_a_failing_test_is_a_file_beside_the_reports(
     for path in written:
         assert f"\n[[ATTACHMENT|{path}]]\n" in junit.read_text()
     assert tests["test_passes"]["artifacts"] == tests["test_says_little"]["artifacts"] == []
-    fleet.assert_tidy()
+    wide_fleet.assert_tidy()
 
 
 def test_a_file_that_was_kept_before_the_store_lost_it_is_not_missed(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ _CHILD = """
 
 @pytest.mark.parametrize("vendor", ["postgres", "sqlite"])
 def test_a_child_that_computes_its_database_from_test_name_reaches_the_clone(
-    fleet: Fleet, place: Path, request: pytest.FixtureRequest, vendor: str
+    busy_fleet: Fleet, place: Path, request: pytest.FixtureRequest, vendor: str
 ) -> None:
     # Given
     settings = (
@@ -185,15 +185,14 @@ def test_a_child_that_computes_its_database_from_test_name_reaches_the_clone(
         if vendor == "postgres"
         else 'DATABASES["default"]["NAME"] = "shelf.db"\n'
     )
-    settings += f'DATABASES["default"]["TEST"] = {{"NAME": "test_of_{fleet.name}"}}\n'
+    settings += f'DATABASES["default"]["TEST"] = {{"NAME": "test_of_{secrets.token_hex(4)}"}}\n'
     project = make_project(place, _CHILD, settings=settings)
-    fleet.worker()
     # Then
-    passes(fleet, project)
+    passes(busy_fleet, project)
 
 
 def test_no_test_name_is_made_up(
-    fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
+    busy_fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
     tests = """
@@ -205,9 +204,8 @@ def test_no_test_name_is_made_up(
                 self.assertIsNone(connection.settings_dict["TEST"]["NAME"])
     """
     project = make_project(place, tests, settings=postgres_settings(postgres_server))
-    fleet.worker()
     # Then
-    passes(fleet, project)
+    passes(busy_fleet, project)
 
 
 # -- a database that cannot be flushed ---------------------------------------------------
@@ -246,16 +244,14 @@ _RUNNER = """
 
 @pytest.mark.parametrize("runner", ["", 'TEST_RUNNER = "runner.Runner"\n'], ids=["plain", "own"])
 def test_a_flush_that_fails_is_the_error_of_each_test_with_the_servers_reason(
-    fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres, runner: str
+    pair: Fleet, place: Path, postgres_server: EmbeddedPostgres, runner: str
 ) -> None:
     # Given
     files = {"shelf/migrations/0002_ledger.py": _LEDGER, "runner.py": _RUNNER}
     settings = postgres_settings(postgres_server) + runner
     project = make_project(place, _FLUSHING, settings=settings, files=files)
-    fleet.worker()
-    fleet.worker("build-b")
     # When
-    finished = fleet.run(project)
+    finished = pair.run(project)
     # Then
     assert finished.code == 1, str(finished)
     assert finished.outcomes() == {f"test_it.{name}.test_it": "error" for name in ("A", "B", "C")}
@@ -323,7 +319,7 @@ def test_tls_in_options_opens_the_workers_own_connections(
 
 
 def test_an_options_file_in_the_tree_opens_the_workers_own_connections(
-    fleet: Fleet, place: Path, mariadb_server: EmbeddedMariaDB
+    busy_fleet: Fleet, place: Path, mariadb_server: EmbeddedMariaDB
 ) -> None:
     # Given
     options = {"read_default_file": "ops/my.cnf"}
@@ -336,6 +332,5 @@ def test_an_options_file_in_the_tree_opens_the_workers_own_connections(
     }
     settings = f"DATABASES = {{'default': {database!r}}}\n"
     project = make_project(place, _TESTS, settings=settings, files=files)
-    fleet.worker()
     # Then
-    passes(fleet, project)
+    passes(busy_fleet, project)

@@ -81,7 +81,9 @@ def sequential(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
 
 
-def test_a_framework_without_django_ends_as_its_own_command(fleet: Fleet, project: Path) -> None:
+def test_a_framework_without_django_ends_as_its_own_command(
+    wide_fleet: Fleet, project: Path
+) -> None:
     # Given
     expected = sequential(project, *NAMES)
     outcomes = dict(line.split() for line in expected.stdout.splitlines())
@@ -94,8 +96,7 @@ def test_a_framework_without_django_ends_as_its_own_command(fleet: Fleet, projec
         "passed",
     ]
     # When it runs on two slots
-    fleet.worker(slots=2)
-    finished = fleet.run(
+    finished = wide_fleet.run(
         project, *BACKEND, "--junit-xml", "junit.xml", "--chunk-seconds", "0.1", *NAMES
     )
     # Then the verdicts are those of the sequential run, fixtures are told apart, and nothing is
@@ -104,7 +105,7 @@ def test_a_framework_without_django_ends_as_its_own_command(fleet: Fleet, projec
     assert finished.code == expected.returncode == 1, finished
     fixtures = {(each["id"], each["outcome"]) for each in finished.json["fixtures"]}
     assert fixtures == {("setUpModule (broken)", "error"), ("tearDownModule (littered)", "error")}
-    fleet.assert_tidy()
+    wide_fleet.assert_tidy()
     # Then the document has a case for each check, and for each fixture that failed
     tags = ("failure", "error", "skipped")
     cases = {

@@ -506,13 +506,14 @@ def test_a_variable_that_the_project_reads_is_named_and_its_value_stays_secret(
     assert passed_on.code == 0, passed_on
 
 
-def test_a_suite_that_misses_a_variable_is_refused_with_its_name(fleet: Fleet, place: Path) -> None:
+def test_a_suite_that_misses_a_variable_is_refused_with_its_name(
+    busy_fleet: Fleet, place: Path
+) -> None:
     # Given
     project = make_project(place, settings='SECRET_KEY = os.environ["SHELF_SECRET"]\n')
-    fleet.worker()
     # When
-    refused = fleet.run(project, SHELF_SECRET="hush-hush-3")
-    passed_on = fleet.run(project, "--env", "SHELF_*", SHELF_SECRET="hush-hush-3")
+    refused = busy_fleet.run(project, SHELF_SECRET="hush-hush-3")
+    passed_on = busy_fleet.run(project, "--env", "SHELF_*", SHELF_SECRET="hush-hush-3")
     # Then
     assert_no_worker_took_it(
         refused,
@@ -526,7 +527,7 @@ def test_a_suite_that_misses_a_variable_is_refused_with_its_name(fleet: Fleet, p
 
 
 def test_a_database_out_of_reach_is_refused_with_the_variables_that_lead_there(
-    fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
+    busy_fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
     settings = postgres_settings(postgres_server)
@@ -534,11 +535,10 @@ def test_a_database_out_of_reach_is_refused_with_the_variables_that_lead_there(
         f'DATABASES["default"]["PORT"] = os.environ.get("SHELF_DB_PORT", "{unused_port()}")\n'
     )
     project = make_project(place, settings=settings)
-    fleet.worker()
     port = str(postgres_server.port)
     # When
-    refused = fleet.run(project, SHELF_DB_PORT=port)
-    passed_on = fleet.run(project, "--env", "SHELF_*", SHELF_DB_PORT=port)
+    refused = busy_fleet.run(project, SHELF_DB_PORT=port)
+    passed_on = busy_fleet.run(project, "--env", "SHELF_*", SHELF_DB_PORT=port)
     # Then
     assert "cannot be reached from this worker" in refused.err
     assert "the variable SHELF_DB_PORT, which the project reads, is set on the dispatcher and" in (
@@ -612,13 +612,12 @@ _NAMED_ANEW = """
 
 
 def test_names_that_are_others_in_each_process_are_told_with_both_and_the_cause(
-    fleet: Fleet, place: Path
+    busy_fleet: Fleet, place: Path
 ) -> None:
     # Given
     project = make_project(place, _NAMED_ANEW)
-    fleet.worker()
     # When
-    finished = fleet.run(project)
+    finished = busy_fleet.run(project)
     # Then
     assert_no_worker_took_it(
         finished,
@@ -628,11 +627,11 @@ def test_names_that_are_others_in_each_process_are_told_with_both_and_the_cause(
         "a uuid is part of the name",
         "names must be the same in every process",
     )
-    fleet.assert_tidy()
+    busy_fleet.assert_tidy()
 
 
 def test_names_from_a_set_are_the_same_whether_or_not_a_machine_has_bytecode(
-    fleet: Fleet, place: Path
+    busy_fleet: Fleet, place: Path
 ) -> None:
     # Given a set that Python compiles to one order and reads from a .pyc file in another
     tests = """
@@ -645,9 +644,8 @@ def test_names_from_a_set_are_the_same_whether_or_not_a_machine_has_bytecode(
             setattr(Named, f"test_{position}_{number}", lambda self: None)
     """
     project = make_project(place, tests)
-    fleet.worker()
     # When the worker has some from the first run, and the dispatcher has none
-    first, second = (fleet.run(project, PYTHONDONTWRITEBYTECODE="1") for _ in range(2))
+    first, second = (busy_fleet.run(project, PYTHONDONTWRITEBYTECODE="1") for _ in range(2))
     # Then
     assert (first.code, second.code) == (0, 0), second
     assert first.outcomes() == second.outcomes()

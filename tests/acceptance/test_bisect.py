@@ -159,13 +159,12 @@ def test_slots_search_at_once(fleet: Fleet, project: Path) -> None:
     assert len(finished.json["slots"]) > 1
 
 
-def test_what_is_learned_shapes_the_next_run(fleet: Fleet, project: Path) -> None:
+def test_what_is_learned_shapes_the_next_run(busy_fleet: Fleet, project: Path) -> None:
     # Given
-    fleet.worker()
-    id_ = run(fleet, project, "test_it.A", "test_it.C")
-    bisect(fleet, project, id_, "C.test_is_a_victim_of_A")
+    id_ = run(busy_fleet, project, "test_it.A", "test_it.C")
+    bisect(busy_fleet, project, id_, "C.test_is_a_victim_of_A")
     # When
-    finished = fleet.run(project, "test_it.A", "test_it.C", DCT_SETTLE="0.01")
+    finished = busy_fleet.run(project, "test_it.A", "test_it.C", DCT_SETTLE="0.01")
     # Then: it is known what it fails after
     (order,) = [test["order"] for test in finished.json["tests"] if test["order"]]
     assert (order["kind"], order["of"]) == ("victim", "test_it.A")

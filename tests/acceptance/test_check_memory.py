@@ -69,12 +69,12 @@ def sequential(project: Path) -> int:
     return subprocess.run(words, cwd=project, check=False).returncode
 
 
-@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("shared", ["busy_fleet", "wide_fleet"])
 def test_urls_and_template_libraries_are_imported_with_the_settings_of_the_project(
-    fleet: Fleet, place: Path, slots: int
+    shared: str, place: Path, request: pytest.FixtureRequest
 ) -> None:
     # Given
-    fleet.worker(slots=slots)
+    fleet: Fleet = request.getfixturevalue(shared)
     project = make_project(place, _TESTS, settings=_SETTINGS, files=_FILES)
     # When
     finished = fleet.run(project)
@@ -84,15 +84,14 @@ def test_urls_and_template_libraries_are_imported_with_the_settings_of_the_proje
 
 
 def test_a_runner_that_leaves_out_the_checks_leaves_out_what_they_import(
-    fleet: Fleet, place: Path
+    busy_fleet: Fleet, place: Path
 ) -> None:
     # Given
-    fleet.worker()
     settings = f'{_SETTINGS}\n    TEST_RUNNER = "own_runner.Runner"\n'
     files = {**_FILES, "own_runner.py": _OWN_RUNNER}
     project = make_project(place, _WITHOUT_CHECKS, settings=settings, files=files)
     # When
-    finished = fleet.run(project)
+    finished = busy_fleet.run(project)
     # Then
     assert sequential(project) == 0
     assert finished.code == 0, finished

@@ -169,7 +169,7 @@ def test_another_index_under_the_digest_of_a_run_runs_no_code(
 
 
 def test_what_a_test_wrote_into_the_code_is_not_there_in_the_next_run(
-    fleet: Fleet, place: Path
+    busy_fleet: Fleet, place: Path
 ) -> None:
     # Given a test that fails where an earlier one has left something
     test = """
@@ -186,15 +186,14 @@ def test_what_a_test_wrote_into_the_code_is_not_there_in_the_next_run(
     """
     project = make_project(place, test, files={"private.txt": "x"})
     (project / "private.txt").chmod(0o600)
-    fleet.worker()
     # When / Then
     for _ in range(2):
-        finished = fleet.run(project)
+        finished = busy_fleet.run(project)
         assert finished.code == 0, finished
-    fleet.assert_tidy()
+    busy_fleet.assert_tidy()
 
 
-def test_odd_names_and_targets_travel(fleet: Fleet, place: Path) -> None:
+def test_odd_names_and_targets_travel(busy_fleet: Fleet, place: Path) -> None:
     # Given
     test = """
     import os
@@ -208,12 +207,11 @@ def test_odd_names_and_targets_travel(fleet: Fleet, place: Path) -> None:
     project = make_project(place, test)
     (project / os.fsdecode(b"caf\xe9")).touch()
     (project / "link").symlink_to(os.fsdecode(b"caf\xe9"))
-    fleet.worker()
     # When
-    finished = fleet.run(project)
+    finished = busy_fleet.run(project)
     # Then
     assert finished.code == 0, finished
-    fleet.assert_tidy()
+    busy_fleet.assert_tidy()
 
 
 def test_a_worker_without_a_checkout_says_which_variable_is_missing(
@@ -237,7 +235,7 @@ def test_a_worker_without_a_checkout_says_which_variable_is_missing(
 
 
 def test_submodules_and_empty_folders_are_there_on_the_worker(
-    fleet: Fleet, tmp_path: Path, place: Path
+    busy_fleet: Fleet, tmp_path: Path, place: Path
 ) -> None:
     # Given
     lib = make_project(tmp_path / "lib", files={"pricing.py": "PRICE = 3\n"})
@@ -259,15 +257,14 @@ def test_submodules_and_empty_folders_are_there_on_the_worker(
     git(project, "init", "-q")
     git(project, "-c", "protocol.file.allow=always", "submodule", "-q", "add", str(lib), "vendor")
     (project / "media" / "uploads").mkdir(parents=True)
-    fleet.worker()
     # When
-    finished = fleet.run(project)
+    finished = busy_fleet.run(project)
     # Then
     assert finished.code == 0, finished
     assert set(finished.outcomes().values()) == {"passed"}
 
 
-def test_a_failure_names_the_ignored_file_that_it_misses(fleet: Fleet, place: Path) -> None:
+def test_a_failure_names_the_ignored_file_that_it_misses(busy_fleet: Fleet, place: Path) -> None:
     # Given
     tests = """
         from pathlib import Path
@@ -280,9 +277,8 @@ def test_a_failure_names_the_ignored_file_that_it_misses(fleet: Fleet, place: Pa
     files = {".gitignore": "made/\n", "made/data.json": "{}"}
     project = make_project(place, tests, files=files)
     git(project, "init", "-q")
-    fleet.worker()
     # When
-    missed, brought = fleet.run(project), fleet.run(project, "--include", "made/**")
+    missed, brought = busy_fleet.run(project), busy_fleet.run(project, "--include", "made/**")
     # Then
     named = "made/data.json is ignored by git and did not travel; include it"
     assert missed.code == 1, missed
@@ -292,23 +288,24 @@ def test_a_failure_names_the_ignored_file_that_it_misses(fleet: Fleet, place: Pa
     assert brought.code == 0, brought
 
 
-def test_a_worker_that_misses_a_generated_module_says_so(fleet: Fleet, place: Path) -> None:
+def test_a_worker_that_misses_a_generated_module_says_so(busy_fleet: Fleet, place: Path) -> None:
     # Given
     files = {".gitignore": "_version.py\n", "shelf/_version.py": "", "shelf/__init__.py": (
         "from shelf import _version\n"
     )}  # fmt: skip
     project = make_project(place, files=files)
     git(project, "init", "-q")
-    fleet.worker()
     # When
-    refused = fleet.run(project)
+    refused = busy_fleet.run(project)
     # Then
     assert refused.code == 4, refused
     assert "shelf/_version.py is ignored by git and did not travel; include it" in refused.err
     assert all("shelf/_version.py" in message for message in refused.messages())
 
 
-def test_a_test_module_that_misses_a_generated_module_says_so(fleet: Fleet, place: Path) -> None:
+def test_a_test_module_that_misses_a_generated_module_says_so(
+    busy_fleet: Fleet, place: Path
+) -> None:
     # Given
     tests = """
         from django.test import SimpleTestCase
@@ -321,9 +318,8 @@ def test_a_test_module_that_misses_a_generated_module_says_so(fleet: Fleet, plac
     files = {".gitignore": "_version.py\n", "shelf/_version.py": ""}
     project = make_project(place, tests, files=files)
     git(project, "init", "-q")
-    fleet.worker()
     # When
-    refused = fleet.run(project)
+    refused = busy_fleet.run(project)
     # Then
     assert refused.code == 4, refused
     assert (
@@ -332,7 +328,9 @@ def test_a_test_module_that_misses_a_generated_module_says_so(fleet: Fleet, plac
     assert "shelf/_version.py is ignored by git and did not travel; include it" in refused.err
 
 
-def test_settings_that_ask_git_are_answered_as_in_the_checkout(fleet: Fleet, place: Path) -> None:
+def test_settings_that_ask_git_are_answered_as_in_the_checkout(
+    busy_fleet: Fleet, place: Path
+) -> None:
     # Given
     settings = """
         import subprocess
@@ -359,10 +357,9 @@ def test_settings_that_ask_git_are_answered_as_in_the_checkout(fleet: Fleet, pla
     git(project, "tag", "v1.2")
     words = ["git", "-C", str(project), "rev-parse", "HEAD"]
     commit = subprocess.check_output(words, text=True).strip()
-    fleet.worker()
     # When
-    finished = fleet.run(project, DJANGO_COMMIT=commit)
-    refused = fleet.run(project, "--exclude", ".git", DJANGO_COMMIT=commit)
+    finished = busy_fleet.run(project, DJANGO_COMMIT=commit)
+    refused = busy_fleet.run(project, "--exclude", ".git", DJANGO_COMMIT=commit)
     # Then
     assert finished.code == 0, finished
     assert refused.code == 4, refused

@@ -94,20 +94,18 @@ def sequential(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_tests_that_depend_on_the_command_end_as_in_the_sequential_run(
-    fleet: Fleet, project: Path
+    pair: Fleet, project: Path
 ) -> None:
     # Given
     stock = sequential(project, "manage.py", "test", "--site=shop")
     assert stock.returncode == 0, stock.stderr
-    for name in ("build-a", "build-b"):
-        fleet.worker(name)
     # When
-    finished = fleet.run(project, "--include", ".env", "--extra=--site=shop")
+    finished = pair.run(project, "--include", ".env", "--extra=--site=shop")
     # Then
     assert finished.code == 0, finished
     assert len(finished.outcomes()) == 4
     assert set(finished.outcomes().values()) == {"passed"}
-    fleet.assert_tidy()
+    pair.assert_tidy()
 
 
 def test_the_command_that_is_shown_for_a_failure_shows_it_again(

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -74,15 +74,6 @@ DYING = """
 """
 
 
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iterator[Fleet]:
-    """Two workers of one slot each, shared by the tests of this module."""
-    with Fleet(tmp_path_factory.mktemp("pool"), fleet_store) as fleet:
-        fleet.worker("build-a")
-        fleet.worker("build-b")
-        yield fleet
-
-
 def pytest_project(place: Path, files: Mapping[str, str]) -> Path:
     own = {"lib.py": LIB, "conftest.py": CONFTEST, "pyproject.toml": ""}
     return make_project(place, PYTEST, files={**own, **files})
@@ -95,7 +86,7 @@ def without_ends(found: Measured, script: str = "manage.py") -> Measured:
 
 
 def test_a_django_suite_has_the_lines_branches_and_contexts_of_coverage_run(
-    pool: Fleet, place: Path
+    pair: Fleet, place: Path
 ) -> None:
     # Given
     files = {
@@ -108,7 +99,7 @@ def test_a_django_suite_has_the_lines_branches_and_contexts_of_coverage_run(
     expected = without_ends(sequential(project, "coverage", "run", "manage.py", "test"))
     # When, on workers that do not know it, and on those that do
     for _ in range(2):
-        finished = pool.run(project, "--coverage")
+        finished = pair.run(project, "--coverage")
         # Then
         assert finished.code == 0, finished
         assert "incomplete" not in finished.err
@@ -120,13 +111,13 @@ def without_contexts(found: Measured) -> Measured:
 
 
 def test_tests_whose_process_died_are_counted_and_the_others_measured(
-    pool: Fleet, place: Path
+    pair: Fleet, place: Path
 ) -> None:
     # Given
     rc = "[run]\nsource = .\ndata_file = kept.data\n"
     project = make_project(place, DYING, files={"lib.py": LIB, ".coveragerc": rc})
     # When
-    finished = pool.run(project, "--coverage")
+    finished = pair.run(project, "--coverage")
     # Then
     assert finished.code == 1, finished
     assert "coverage is incomplete: 1 test ran in processes that died" in finished.err
@@ -154,7 +145,7 @@ def reports(run: PytestRun) -> tuple[int, list[str]]:
     ids=" ".join,
 )
 def test_pytest_cov_reports_what_it_reports_of_the_sequential_run(
-    pool: Fleet, place: Path, words: tuple[str, ...]
+    pair: Fleet, place: Path, words: tuple[str, ...]
 ) -> None:
     # Given
     files = {
@@ -165,7 +156,7 @@ def test_pytest_cov_reports_what_it_reports_of_the_sequential_run(
     found: list[tuple[int, list[str], Measured, str]] = []
     contexts: list[set[tuple[str, int, str]]] = []
     # When
-    for run in (lambda: pytest_alone(project, *alone), lambda: distributed(pool, project, *words)):
+    for run in (lambda: pytest_alone(project, *alone), lambda: distributed(pair, project, *words)):
         done = run()
         assert "INTERNALERROR" not in done.out, done
         data = measured(project) if (project / ".coverage").exists() else {}
@@ -188,13 +179,13 @@ def test_pytest_cov_reports_what_it_reports_of_the_sequential_run(
     assert sorted(path.name for path in project.glob(".coverage*")) == []
 
 
-def test_dct_run_of_pytest_leaves_the_data_file(pool: Fleet, place: Path) -> None:
+def test_dct_run_of_pytest_leaves_the_data_file(pair: Fleet, place: Path) -> None:
     # Given
     project = pytest_project(place, {})
     pytest_alone(project, "--cov=lib", "--cov-branch")
     expected = measured(project)
     # When
-    finished = pool.run(project, "--backend", "pytest", "--", "--cov=lib", "--cov-branch")
+    finished = pair.run(project, "--backend", "pytest", "--", "--cov=lib", "--cov-branch")
     # Then
     assert finished.code == 0, finished
     assert without_contexts(measured(project)) == without_contexts(expected)

@@ -402,15 +402,13 @@ _VANDALS = """
 
 
 def test_ddl_that_no_rollback_undoes_does_not_reach_the_next_chunk_and_is_named(
-    fleet: Fleet, tmp_path: Path, place: Path
+    busy_fleet: Fleet, place: Path, mariadb_server: EmbeddedMariaDB
 ) -> None:
     # Given one slot, and a chunk for each class, once their durations are known
-    with EmbeddedMariaDB.start(tmp_path / "mariadb") as server:
-        project = make_project(place, _VANDALS, settings=mariadb_settings(server))
-        fleet.worker()
-        fleet.run(project)
-        # When
-        finished = fleet.run(project, "--chunk-seconds", "0.1")
+    project = make_project(place, _VANDALS, settings=mariadb_settings(mariadb_server))
+    busy_fleet.run(project)
+    # When
+    finished = busy_fleet.run(project, "--chunk-seconds", "0.1")
     # Then
     assert_all_passed(finished, 4)
     changed = [(leak["kind"], leak["what"], leak["by"]) for leak in finished.json["leaks"]]

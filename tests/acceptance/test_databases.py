@@ -59,29 +59,27 @@ def templates(finished: Finished) -> str:
 
 
 def test_the_second_run_uses_the_templates_of_the_first(
-    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
+    busy_fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given a project that no other test has templates for
-    settings = f"{on_postgres(postgres_server)}OWN = {fleet.name!r}\n"
-    project = make_project(tmp_path / "project", settings=settings)
-    fleet.worker()
-    first = fleet.run(project)
+    settings = f"{on_postgres(postgres_server)}OWN = {place.name!r}\n"
+    project = make_project(place, settings=settings)
+    first = busy_fleet.run(project)
     # When
-    second = fleet.run(project)
+    second = busy_fleet.run(project)
     # Then
     assert (first.code, second.code) == (0, 0)
     assert [templates(first), templates(second)] == ["built", "reused"]
 
 
 def test_create_db_rebuilds_the_templates(
-    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
+    busy_fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
-    project = make_project(tmp_path / "project", settings=on_postgres(postgres_server))
-    fleet.worker()
-    fleet.run(project)
+    project = make_project(place, settings=on_postgres(postgres_server))
+    busy_fleet.run(project)
     # When
-    anew = fleet.run(project, "--create-db")
+    anew = busy_fleet.run(project, "--create-db")
     # Then
     assert anew.code == 0, str(anew)
     assert templates(anew) == "built"
@@ -89,19 +87,18 @@ def test_create_db_rebuilds_the_templates(
 
 @pytest.mark.parametrize("runs", [1, 2], ids=["built", "reused"])
 def test_failing_system_checks_end_the_run_whether_or_not_the_template_was_there(
-    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres, runs: int
+    busy_fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres, runs: int
 ) -> None:
     # Given
     project = make_project(
-        tmp_path / "project",
+        place,
         settings=on_postgres(postgres_server, 'INSTALLED_APPS = ["shelf.apps.Shelf"]'),
         files=_CHECKS,
     )
-    fleet.worker()
     for _ in range(runs - 1):
-        assert fleet.run(project).code == 0
+        assert busy_fleet.run(project).code == 0
     # When
-    failed = fleet.run(project, "--env", "SHELF_*", SHELF_FAILS="1")
+    failed = busy_fleet.run(project, "--env", "SHELF_*", SHELF_FAILS="1")
     # Then
     assert failed.code == 1, str(failed)
     assert "(shelf.E1) the shelf leans" in failed.err + failed.out
@@ -109,11 +106,11 @@ def test_failing_system_checks_end_the_run_whether_or_not_the_template_was_there
 
 
 def test_a_failing_migration_ends_the_run_with_its_own_message(
-    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
+    busy_fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
     project = make_project(
-        tmp_path / "project",
+        place,
         settings=on_postgres(postgres_server),
         files={
             "shelf/migrations/0002_broken.py": (
@@ -127,10 +124,10 @@ def test_a_failing_migration_ends_the_run_with_its_own_message(
             )
         },
     )
-    fleet.worker()
+    busy_fleet.assert_tidy()
     before = set(databases(postgres_server))
     # When
-    failed = fleet.run(project)
+    failed = busy_fleet.run(project)
     # Then
     assert failed.code == 1, str(failed)
     assert "no_such_column" in failed.err + failed.out
@@ -170,17 +167,16 @@ def test_a_killed_fleet_leaves_nothing_that_the_next_worker_does_not_collect(
 
 
 def test_a_role_that_may_not_create_databases_is_shown_the_statement(
-    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
+    busy_fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
     with connect(postgres_server) as connection:
         connection.execute("DROP ROLE IF EXISTS weak")
         connection.execute("CREATE ROLE weak LOGIN PASSWORD 'weak'")
     database = 'DATABASES["default"] |= {"USER": "weak", "PASSWORD": "weak"}'
-    project = make_project(tmp_path / "project", settings=on_postgres(postgres_server, database))
-    fleet.worker()
+    project = make_project(place, settings=on_postgres(postgres_server, database))
     # When
-    refused = fleet.run(project)
+    refused = busy_fleet.run(project)
     # Then
     assert refused.code == 4, str(refused)
     assert 'ALTER ROLE "weak" CREATEDB' in refused.out + refused.err
@@ -197,19 +193,18 @@ def test_a_role_that_may_not_create_databases_is_shown_the_statement(
     ids=["production", "same-name", "denied-host", "denied-name"],
 )
 def test_what_looks_like_production_is_refused_before_anything_is_made(
-    fleet: Fleet,
-    tmp_path: Path,
+    busy_fleet: Fleet,
+    place: Path,
     postgres_server: EmbeddedPostgres,
     settings: str,
     flags: list[str],
     words: str,
 ) -> None:
     # Given
-    project = make_project(tmp_path / "project", settings=on_postgres(postgres_server, settings))
-    fleet.worker()
+    project = make_project(place, settings=on_postgres(postgres_server, settings))
     before = set(databases(postgres_server))
     # When
-    refused = fleet.run(project, *flags)
+    refused = busy_fleet.run(project, *flags)
     # Then
     assert refused.code == 4, str(refused)
     assert words in refused.error
@@ -217,16 +212,15 @@ def test_what_looks_like_production_is_refused_before_anything_is_made(
 
 
 def test_a_name_can_be_allowed(
-    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
+    busy_fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
     project = make_project(
-        tmp_path / "project",
+        place,
         settings=on_postgres(postgres_server, 'DATABASES["default"]["NAME"] = "shop_production"'),
     )
-    fleet.worker()
     # Then
-    assert fleet.run(project, "--allow-database", "shop_*").code == 0
+    assert busy_fleet.run(project, "--allow-database", "shop_*").code == 0
 
 
 def _engine(vendor: str = "") -> dict[str, str]:
@@ -240,25 +234,23 @@ def _engine(vendor: str = "") -> dict[str, str]:
 
 
 def test_an_engine_of_the_projects_own_counts_as_its_vendor(
-    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
+    busy_fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
     settings = on_postgres(postgres_server, 'DATABASES["default"]["ENGINE"] = "shelf.engine"')
-    project = make_project(tmp_path / "project", settings=settings, files=_engine())
-    fleet.worker()
+    project = make_project(place, settings=settings, files=_engine())
     # Then
-    assert fleet.run(project).code == 0
+    assert busy_fleet.run(project).code == 0
 
 
 def test_a_vendor_that_cannot_be_cloned_is_refused_by_name(
-    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres
+    busy_fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
     settings = on_postgres(postgres_server, 'DATABASES["default"]["ENGINE"] = "shelf.engine"')
-    project = make_project(tmp_path / "project", settings=settings, files=_engine("exotic"))
-    fleet.worker()
+    project = make_project(place, settings=settings, files=_engine("exotic"))
     # When
-    refused = fleet.run(project)
+    refused = busy_fleet.run(project)
     # Then
     assert refused.code == 4, str(refused)
     assert "'exotic'" in refused.out + refused.err

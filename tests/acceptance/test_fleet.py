@@ -136,36 +136,34 @@ def test_a_pool_child_that_is_killed_mid_chunk_costs_no_verdict(fleet: Fleet, pl
     fleet.assert_tidy()
 
 
-def test_two_runs_at_once_share_one_fleet(fleet: Fleet, tmp_path: Path) -> None:
+def test_two_runs_at_once_share_one_fleet(wide_fleet: Fleet, tmp_path: Path) -> None:
     # Given
-    fleet.worker("build-a", slots=2)
     projects = [make_project(tmp_path / name, sleeping(4, 2, 0.2)) for name in ("a", "b")]
     # When
-    runs = [fleet.start(project) for project in projects]
+    runs = [wide_fleet.start(project) for project in projects]
     finished = [running.finish() for running in runs]
     # Then
     for each in finished:
         assert each.code == 0, each
         assert list(each.outcomes().values()) == ["passed"] * 8
-    fleet.assert_tidy()
+    wide_fleet.assert_tidy()
 
 
 # -- interrupts and limits -------------------------------------------------------------
 
 
 def test_an_interrupt_stops_the_fleet_and_still_reports_every_test(
-    fleet: Fleet,
+    wide_fleet: Fleet,
     tmp_path: Path,
     place: Path,
     postgres_server: EmbeddedPostgres,
     our_databases: OursGone,
 ) -> None:
     # Given
-    fleet.worker(slots=2)
     project = make_project(place, sleeping(10, 2, 1.0), settings=postgres_settings(postgres_server))
     junit = tmp_path / "junit.xml"
-    running = fleet.start(project, "--junit-xml", str(junit))
-    wait_for_claim(fleet, running)
+    running = wide_fleet.start(project, "--junit-xml", str(junit))
+    wait_for_claim(wide_fleet, running)
     # When
     time.sleep(1.5)
     start = time.monotonic()
@@ -177,19 +175,18 @@ def test_an_interrupt_stops_the_fleet_and_still_reports_every_test(
     assert len(set(cases(junit))) == 20
     assert {"passed", "not_run"} == set(finished.outcomes().values())
     assert finished.messages() == {"interrupted"}
-    assert fleet.assert_tidy() < 8
+    assert wide_fleet.assert_tidy() < 8
     until(lambda: not our_databases(), 10, what="no database of ours")
-    again = fleet.run(make_project(tmp_path / "again"))
+    again = wide_fleet.run(make_project(tmp_path / "again"))
     assert again.code == 0, again
 
 
 def test_an_interrupt_reaches_a_slot_whose_tests_are_never_silent(
-    fleet: Fleet, place: Path
+    busy_fleet: Fleet, place: Path
 ) -> None:
     # Given one long chunk of tests, each shorter than the pause between two reads of the stop flag
-    fleet.worker()
-    running = fleet.start(make_project(place, sleeping(1, 1000, 0.008)))
-    wait_for_claim(fleet, running)
+    running = busy_fleet.start(make_project(place, sleeping(1, 1000, 0.008)))
+    wait_for_claim(busy_fleet, running)
     # When
     start = time.monotonic()
     running.interrupt()

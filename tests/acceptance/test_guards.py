@@ -146,18 +146,18 @@ def test_the_log_would_have_shown_it(
 
 
 def test_mysql_gets_no_connection_either(mariadb_server: EmbeddedMariaDB, tmp_path: Path) -> None:
-    # Given: a host that only the options file names
+    # Given: a host that only the options file names, and a user whom no worker knows
     server = mariadb_server
     options = tmp_path / "my.cnf"
     options.write_text(
         f"[client]\nhost = {server.host}\nport={server.port}\npassword = '{server.password}'\n"
     )
-    database = {"ENGINE": "django.db.backends.mysql", "NAME": "shelf", "USER": server.user}
+    database = {"ENGINE": "django.db.backends.mysql", "NAME": "shelf", "USER": "guarded"}
     database["OPTIONS"] = {"read_default_file": str(options)}  # type: ignore[assignment]
     project = make_project(
         tmp_path / "project", settings=f"DATABASES = {{'default': {database!r}}}\n"
     )
-    count = f"SELECT COUNT(*) FROM mysql.general_log WHERE user_host LIKE '{server.user}%'"
+    count = "SELECT COUNT(*) FROM mysql.general_log WHERE user_host LIKE 'guarded%'"
     place = {
         "host": server.host,
         "port": server.port,
@@ -165,6 +165,8 @@ def test_mysql_gets_no_connection_either(mariadb_server: EmbeddedMariaDB, tmp_pa
         "password": server.password,
     }
     with contextlib.closing(MySQLdb.connect(**place)) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE USER guarded IDENTIFIED BY '{server.password}'")
+        cursor.execute("GRANT ALL ON `test\\_%`.* TO guarded")
         cursor.execute("SET GLOBAL log_output = 'TABLE', GLOBAL general_log = ON")
         try:
             for arguments in COMMANDS.values():
@@ -181,6 +183,7 @@ def test_mysql_gets_no_connection_either(mariadb_server: EmbeddedMariaDB, tmp_pa
             assert cursor.fetchone()[0] > 0
         finally:
             cursor.execute("SET GLOBAL general_log = OFF")
+            cursor.execute("DROP USER guarded")
 
 
 def test_a_worker_keeps_away_from_a_server_that_was_denied_since(
@@ -275,8 +278,8 @@ def needed(postgres_server: EmbeddedPostgres) -> Iterator[Callable[[], int]]:
 @pytest.mark.parametrize("threads", ["", _THREAD], ids=["forked", "spawned"])
 def test_a_pool_that_was_opened_before_the_tests_leads_none_of_them_to_the_configured_database(
     threads: str,
-    fleet: Fleet,
-    tmp_path: Path,
+    pair: Fleet,
+    place: Path,
     postgres_server: EmbeddedPostgres,
     needed: Callable[[], int],
 ) -> None:
@@ -286,12 +289,10 @@ def test_a_pool_that_was_opened_before_the_tests_leads_none_of_them_to_the_confi
     )
     settings = postgres_settings(postgres_server) + more
     project = make_project(
-        tmp_path / "project", _TESTS, settings=settings, files={"shelf/apps.py": _POOLED + threads}
+        place, _TESTS, settings=settings, files={"shelf/apps.py": _POOLED + threads}
     )
-    fleet.worker()
-    fleet.worker("build-b")
     # When
-    finished = fleet.run(project)
+    finished = pair.run(project)
     # Then
     assert finished.code == 0, str(finished)
     assert set(finished.outcomes().values()) == {"passed"}
@@ -300,16 +301,13 @@ def test_a_pool_that_was_opened_before_the_tests_leads_none_of_them_to_the_confi
 
 
 def test_a_runner_that_sets_the_name_late_is_refused_and_runs_no_test(
-    fleet: Fleet, tmp_path: Path, postgres_server: EmbeddedPostgres, needed: Callable[[], int]
+    busy_fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres, needed: Callable[[], int]
 ) -> None:
     # Given
     settings = postgres_settings(postgres_server) + 'TEST_RUNNER = "runner.Runner"\n'
-    project = make_project(
-        tmp_path / "project", _TESTS, settings=settings, files={"runner.py": _LATE}
-    )
-    fleet.worker()
+    project = make_project(place, _TESTS, settings=settings, files={"runner.py": _LATE})
     # When
-    finished = fleet.run(project)
+    finished = busy_fleet.run(project)
     # Then
     assert finished.code == 4, str(finished)
     assert "build-a@" in finished.err

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.support.fleet import Fleet
 from tests.support.projects import make_project
@@ -50,20 +47,11 @@ CONFTEST = """
 """
 
 
-@pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iterator[Fleet]:
-    """Two workers of one slot each, shared by the tests of this module."""
-    with Fleet(tmp_path_factory.mktemp("pool"), fleet_store) as fleet:
-        fleet.worker("build-a")
-        fleet.worker("build-b")
-        yield fleet
-
-
-def test_what_tests_write_is_where_it_was_asked_for(pool: Fleet, place: Path) -> None:
+def test_what_tests_write_is_where_it_was_asked_for(pair: Fleet, place: Path) -> None:
     # Given a folder with a shot of an earlier run
     project = make_project(place, DJANGO, files={"shots/deep/1.txt": "old", ".gitignore": "*.log"})
     # When
-    finished = pool.run(
+    finished = pair.run(
         project, "--artifact-path=shots/", "--artifact-path=*.log", "--env=TOKEN",
         TOKEN="swordfish-and-chips",
     )  # fmt: skip
@@ -78,7 +66,7 @@ def test_what_tests_write_is_where_it_was_asked_for(pool: Fleet, place: Path) ->
     assert not (project / "unwanted.txt").exists()
 
 
-def test_the_folder_of_a_plugin_comes_home_to_pytest(pool: Fleet, place: Path) -> None:
+def test_the_folder_of_a_plugin_comes_home_to_pytest(pair: Fleet, place: Path) -> None:
     # Given
     tests = "import pytest\n\n@pytest.mark.parametrize('n', range(9))\ndef test_n(n): assert n\n"
     files = {"conftest.py": CONFTEST, "pyproject.toml": ""}
@@ -86,7 +74,7 @@ def test_the_folder_of_a_plugin_comes_home_to_pytest(pool: Fleet, place: Path) -
     words = ("--alluredir=results", "-p", "no:cacheprovider")
     sequential(project, *words, RESULTS="expected")
     # When
-    found = distributed(pool, project, *words, RESULTS="results", DCT_ENV="RESULTS")
+    found = distributed(pair, project, *words, RESULTS="results", DCT_ENV="RESULTS")
     # Then
     assert found.code == 1, found
     expected = {path.name: path.read_text() for path in (project / "expected").iterdir()}
@@ -95,12 +83,12 @@ def test_the_folder_of_a_plugin_comes_home_to_pytest(pool: Fleet, place: Path) -
     assert got == expected
 
 
-def test_an_option_that_would_change_the_project_is_one_line(pool: Fleet, place: Path) -> None:
+def test_an_option_that_would_change_the_project_is_one_line(pair: Fleet, place: Path) -> None:
     # Given
     files = {"conftest.py": CONFTEST, "pyproject.toml": ""}
     project = make_project(place, "def test_one(): pass\n", files=files)
     # When
-    found = distributed(pool, project, "--snapshot-update", RESULTS="results", DCT_ENV="RESULTS")
+    found = distributed(pair, project, "--snapshot-update", RESULTS="results", DCT_ENV="RESULTS")
     # Then
     assert found.code == 4, found
     lines = [line for line in found.err.splitlines() if line.startswith("ERROR")]

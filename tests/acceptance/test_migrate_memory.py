@@ -53,7 +53,7 @@ INSTALLED = 'INSTALLED_APPS = ["shelf.apps.ShelfConfig"]\n'
 
 
 def test_what_receivers_remember_is_true_of_every_clone(
-    fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
+    pair: Fleet, place: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
     name = f"{place.name[:40]}_shelf"
@@ -68,16 +68,14 @@ def test_what_receivers_remember_is_true_of_every_clone(
         check=False,
     )
     assert stock.returncode == 0, stock.stderr
-    for worker in ("build-a", "build-b"):
-        fleet.worker(worker)
     # When it runs on templates that are built, then on those that are there
     for templates in ("built", "reused"):
-        finished = fleet.run(project)
+        finished = pair.run(project)
         # Then
         assert finished.code == 0, finished
         assert f"templates {templates}" in finished.out
         assert list(finished.outcomes().values()) == ["passed"] * 8
-    fleet.assert_tidy()
+    pair.assert_tidy()
 
 
 def test_receivers_that_cannot_run_twice_are_named(busy_fleet: Fleet, place: Path) -> None:

@@ -5,7 +5,6 @@ The report names them and what they depend on; the next run knows them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,15 +80,6 @@ def orders(finished: Finished) -> dict[str, dict[str, Any]]:
         for test in finished.json["tests"]
         if test["order"] is not None
     }
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iterator[Fleet]:
-    """A pool with two workers of one slot each."""
-    with Fleet(tmp_path_factory.mktemp("pair"), fleet_store) as fleet:
-        fleet.worker()
-        fleet.worker("build-b")
-        yield fleet
 
 
 @pytest.fixture

@@ -80,35 +80,35 @@ def private(worker_log: str) -> bool:
     return "slots share the tree" not in worker_log
 
 
-def test_slots_of_one_worker_do_not_meet_in_the_tree(fleet: Fleet, place: Path) -> None:
+def test_slots_of_one_worker_do_not_meet_in_the_tree(wide_fleet: Fleet, place: Path) -> None:
     # Given
-    worker = fleet.worker(slots=2)
+    (worker,) = wide_fleet.workers
     project = make_project(place, _UPLOADS)
     # When
-    finished = fleet.run(project)
+    finished = wide_fleet.run(project)
     # Then
     if not private(worker.log.read_text()):
         pytest.skip("this kernel allows no view of one's own")
     assert finished.code == 0, finished
     assert len(finished.outcomes()) == 48
-    fleet.assert_tidy()
+    wide_fleet.assert_tidy()
     assert not list(worker.folder.glob("trees/*/tree/media"))
 
 
 def test_slots_of_one_worker_do_not_meet_in_temporary_folders_and_know_them_by_the_imports_path(
-    fleet: Fleet, place: Path
+    wide_fleet: Fleet, place: Path
 ) -> None:
     # Given
-    worker = fleet.worker(slots=2)
+    (worker,) = wide_fleet.workers
     project = make_project(place, _IMPORTED)
     # When
-    finished = fleet.run(project)
+    finished = wide_fleet.run(project)
     # Then
     if not private(worker.log.read_text()):
         pytest.skip("this kernel allows no view of one's own")
     assert finished.code == 0, finished
     assert len(finished.outcomes()) == 32
-    fleet.assert_tidy()
+    wide_fleet.assert_tidy()
 
 
 def test_where_they_share_it_the_classes_that_change_it_are_named(

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -19,34 +19,24 @@ TORTURE = Path(__file__).parents[1] / "pytest_torture"
 
 
 @pytest.fixture(scope="module")
-def pool(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iterator[Fleet]:
-    """A worker of two slots, shared by the tests of this module."""
-    with Fleet(tmp_path_factory.mktemp("pool"), fleet_store) as fleet:
-        fleet.worker(slots=2)
-        yield fleet
-
-
-@pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project without Django."""
     return Path(shutil.copytree(TORTURE / "plain", tmp_path_factory.mktemp("torture") / "plain"))
 
 
-def both(pool: Fleet, project: Path, *words: str, **environment: str) -> PytestRun:
+def both(fleet: Fleet, project: Path, *words: str, **environment: str) -> PytestRun:
     """The distributed run, after it was compared with the sequential one."""
     expected = sequential(project, *words, **environment)
-    found = distributed(pool, project, *words, **environment)
+    found = distributed(fleet, project, *words, **environment)
     different = differences(expected, found)
     assert not different, "\n".join(different)
     return found
 
 
-def test_torture_ends_as_the_sequential_run(fleet: Fleet, plain: Path) -> None:
+def test_torture_ends_as_the_sequential_run(pair: Fleet, plain: Path) -> None:
     # Given two workers
-    fleet.worker("build-a")
-    fleet.worker("build-b")
     # When / Then
-    found = both(fleet, plain)
+    found = both(pair, plain)
     assert found.code == 1
     assert len(found.cases) > 100
 
@@ -79,18 +69,18 @@ def test_torture_ends_as_the_sequential_run(fleet: Fleet, plain: Path) -> None:
     ids=" ".join,
 )  # fmt: skip
 def test_a_selection_ends_as_the_sequential_run(
-    pool: Fleet, plain: Path, words: tuple[str, ...]
+    wide_fleet: Fleet, plain: Path, words: tuple[str, ...]
 ) -> None:
     # Given / When / Then
     if any("-n auto" in word for word in words):
         alone = [word.replace("-n auto", "") for word in words]
-        expected, found = sequential(plain, *alone), distributed(pool, plain, *words)
+        expected, found = sequential(plain, *alone), distributed(wide_fleet, plain, *words)
         assert "takes the place of xdist (-n" in found.out
         assert found.out.count("dct: ") == 1
         different = differences(expected, found)
         assert not different, "\n".join(different)
     else:
-        found = both(pool, plain, *words)
+        found = both(wide_fleet, plain, *words)
     assert found.code in (0, 1), found  # else it selects nothing
 
 
@@ -103,10 +93,10 @@ def test_a_selection_ends_as_the_sequential_run(
     ],
 )
 def test_what_cannot_be_collected_ends_as_in_the_sequential_run(
-    pool: Fleet, plain: Path, words: tuple[str, ...], code: int
+    wide_fleet: Fleet, plain: Path, words: tuple[str, ...], code: int
 ) -> None:
     # Given / When / Then
-    found = both(pool, plain, *words, "broken", "test_session_1.py", TORTURE_TOO="broken")
+    found = both(wide_fleet, plain, *words, "broken", "test_session_1.py", TORTURE_TOO="broken")
     assert found.code == code
 
 
@@ -124,12 +114,12 @@ def test_what_cannot_be_collected_ends_as_in_the_sequential_run(
     ],
 )
 def test_exit_codes_are_those_of_pytest(
-    pool: Fleet, plain: Path, words: tuple[str, ...], code: int
+    wide_fleet: Fleet, plain: Path, words: tuple[str, ...], code: int
 ) -> None:
     # Given
     expected = sequential(plain, *words)
     # When
-    found = distributed(pool, plain, *words)
+    found = distributed(wide_fleet, plain, *words)
     # Then
     assert found.code == code, found
     assert expected.code == code or words[0].startswith(("--dist", "--rootdir"))
@@ -138,39 +128,41 @@ def test_exit_codes_are_those_of_pytest(
 
 
 @pytest.mark.parametrize("words", [("-x",), ("--maxfail=2",)])
-def test_the_first_failures_end_the_run(pool: Fleet, plain: Path, words: tuple[str, ...]) -> None:
+def test_the_first_failures_end_the_run(
+    wide_fleet: Fleet, plain: Path, words: tuple[str, ...]
+) -> None:
     # Given tests of which the fourth file fails first in the order of the suite
     selection = ("test_session_4.py", "test_session_5.py", "test_session_6.py", *words)
     # When / Then
     expected = sequential(plain, *selection)
-    found = distributed(pool, plain, *selection)
+    found = distributed(wide_fleet, plain, *selection)
     assert found.code == expected.code == 1
     assert f"stopping after {1 if words == ('-x',) else 2} failures" in found.out
 
 
-def test_words_of_the_environment_and_of_the_project_count(pool: Fleet, plain: Path) -> None:
+def test_words_of_the_environment_and_of_the_project_count(wide_fleet: Fleet, plain: Path) -> None:
     # Given / When / Then
-    found = both(pool, plain, PYTEST_ADDOPTS="-k test_house --tb=line")
+    found = both(wide_fleet, plain, PYTEST_ADDOPTS="-k test_house --tb=line")
     assert " 1 passed" in found.out
 
 
 def test_the_last_failures_are_remembered_and_selected(
-    pool: Fleet, plain: Path, tmp_path: Path
+    wide_fleet: Fleet, plain: Path, tmp_path: Path
 ) -> None:
     # Given a project of its own, as its cache is written
     project = Path(shutil.copytree(plain, tmp_path / "remembering"))
     words = ("test_session_1.py", "test_session_4.py", "test_scopes.py")
     # When its failures are remembered by a distributed run
-    first = distributed(pool, project, *words)
+    first = distributed(wide_fleet, project, *words)
     assert first.code == 1
     # Then both select these, and those first
     for option in ("--lf", "--ff"):
         cache = Path(shutil.copytree(project, tmp_path / option))
         expected = sequential(cache, *words, option)
-        found = distributed(pool, project, *words, option)
+        found = distributed(wide_fleet, project, *words, option)
         different = differences(expected, found)
         assert not different, "\n".join(different)
-    assert 0 < len(distributed(pool, project, *words, "--lf").cases) < len(first.cases)
+    assert 0 < len(distributed(wide_fleet, project, *words, "--lf").cases) < len(first.cases)
 
 
 def order_of(run: PytestRun) -> list[str]:
@@ -180,7 +172,7 @@ def order_of(run: PytestRun) -> list[str]:
 
 
 def test_stepwise_goes_on_where_it_ended_and_new_tests_come_first(
-    pool: Fleet, tmp_path: Path
+    wide_fleet: Fleet, tmp_path: Path
 ) -> None:
     # Given three files of which the second is the newest and has a failure
     project = tmp_path / "growing"
@@ -190,11 +182,11 @@ def test_stepwise_goes_on_where_it_ended_and_new_tests_come_first(
         file.write_text(f"def test_one(): ...\n\ndef test_two():\n    assert {name!r} != 'b'\n")
         os.utime(file, (1e9 + number % 2, 1e9 + number % 2))
     # When a run on slots has stopped there
-    first = distributed(pool, project, "-v", "--sw")
+    first = distributed(wide_fleet, project, "-v", "--sw")
     assert order_of(first)[-1] == "test_b.py::test_two"
     alone = Path(shutil.copytree(project, tmp_path / "alone"))
     # Then the next one goes on there, as the sequential run does
-    expected, found = both_in(alone, pool, project, "-v", "--sw-skip")
+    expected, found = both_in(alone, wide_fleet, project, "-v", "--sw-skip")
     assert order_of(found) == order_of(expected) == [
         "test_b.py::test_two", "test_c.py::test_one", "test_c.py::test_two"
     ]  # fmt: skip
@@ -202,21 +194,21 @@ def test_stepwise_goes_on_where_it_ended_and_new_tests_come_first(
     for place in (project, alone):
         (place / "test_d.py").write_text("def test_one(): ...\n")
     # Then it comes first, and the files after it by when they were changed
-    expected, found = both_in(alone, pool, project, "-v", "--nf")
+    expected, found = both_in(alone, wide_fleet, project, "-v", "--nf")
     assert order_of(found) == order_of(expected)
     assert order_of(found)[:2] == ["test_d.py::test_one", "test_b.py::test_one"]
 
 
-def both_in(alone: Path, pool: Fleet, project: Path, *words: str) -> tuple[PytestRun, PytestRun]:
+def both_in(alone: Path, fleet: Fleet, project: Path, *words: str) -> tuple[PytestRun, PytestRun]:
     """The sequential run in `alone`, and the distributed one, which does not differ."""
-    expected, found = sequential(alone, *words), distributed(pool, project, *words)
+    expected, found = sequential(alone, *words), distributed(fleet, project, *words)
     different = differences(expected, found)
     assert not different, "\n".join(different)
     return expected, found
 
 
 def test_tests_that_mishandle_their_process_cost_no_verdict_but_their_own(
-    pool: Fleet, plain: Path, tmp_path: Path
+    wide_fleet: Fleet, plain: Path, tmp_path: Path
 ) -> None:
     # Given
     project = Path(shutil.copytree(plain, tmp_path / "dying"))
@@ -246,7 +238,7 @@ def test_lives(): ...
 """
     )
     # When
-    found = distributed(pool, project, "test_dying.py")
+    found = distributed(wide_fleet, project, "test_dying.py")
     # Then
     assert found.code == 1, found
     assert found.last_line == "4 failed, 2 passed in"
@@ -259,7 +251,7 @@ def test_lives(): ...
 
 
 def test_files_beside_the_project_are_shown_as_in_the_sequential_run(
-    pool: Fleet, tmp_path: Path
+    wide_fleet: Fleet, tmp_path: Path
 ) -> None:
     # Given a package beside it, as in an environment, that fails and that warns of an object
     project, beside = tmp_path / "project", tmp_path / "environment"
@@ -291,13 +283,13 @@ def test_warns():
     )
 
     # When / Then
-    found = both(pool, project)
+    found = both(wide_fleet, project)
     assert "../environment/fails.py:2: ValueError" in found.out
     assert "Enable tracemalloc" in found.out
 
 
 def test_a_process_starts_with_the_variables_that_pytest_was_started_with(
-    pool: Fleet, tmp_path: Path
+    wide_fleet: Fleet, tmp_path: Path
 ) -> None:
     # Given a conftest.py that adds some, as one does that chooses Django's settings
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
@@ -320,12 +312,12 @@ def test_a():
     )
 
     # When / Then: on workers, and on this machine alone
-    both(pool, tmp_path)
-    assert distributed(pool, tmp_path, "--dct-local", "1").code == 0
+    both(wide_fleet, tmp_path)
+    assert distributed(wide_fleet, tmp_path, "--dct-local", "1").code == 0
 
 
 def test_a_suite_that_is_another_in_each_process_is_named_with_its_cause(
-    pool: Fleet, tmp_path: Path
+    wide_fleet: Fleet, tmp_path: Path
 ) -> None:
     # Given
     project = tmp_path / "differing"
@@ -341,7 +333,7 @@ def test_of_a_key(key): ...
 """
     )
     # When
-    found = distributed(pool, project)
+    found = distributed(wide_fleet, project)
     # Then
     assert found.code == 4, found
     assert "test 2 is test_differing.py::test_of_a_key[" in found.err
@@ -350,7 +342,7 @@ def test_of_a_key(key): ...
 
 
 def test_where_tests_cannot_be_distributed_they_run_in_sequence_if_that_was_wanted(
-    pool: Fleet, tmp_path: Path
+    wide_fleet: Fleet, tmp_path: Path
 ) -> None:
     # Given
     files = {
@@ -372,8 +364,8 @@ def test_where_tests_cannot_be_distributed_they_run_in_sequence_if_that_was_want
     expected = sequential(tmp_path, *words)
     measured = json.loads((tmp_path / "coverage.json").read_text())["totals"]
     # When
-    refused = distributed(pool, tmp_path, *words)
-    found = distributed(pool, tmp_path, *words, DCT_FALLBACK="sequential")
+    refused = distributed(wide_fleet, tmp_path, *words)
+    found = distributed(wide_fleet, tmp_path, *words, DCT_FALLBACK="sequential")
     # Then
     assert refused.code == 4
     assert "--fallback sequential" in refused.out + refused.err
@@ -394,7 +386,7 @@ def test_where_tests_cannot_be_distributed_they_run_in_sequence_if_that_was_want
     ],
 )
 def test_a_collection_that_a_hook_ends_has_the_exit_code_of_the_sequential_run(
-    pool: Fleet, tmp_path: Path, statement: str, code: int, line: str
+    wide_fleet: Fleet, tmp_path: Path, statement: str, code: int, line: str
 ) -> None:
     # Given
     project = tmp_path / "ended"
@@ -404,7 +396,7 @@ def test_a_collection_that_a_hook_ends_has_the_exit_code_of_the_sequential_run(
         f"import pytest\n\ndef pytest_collection_modifyitems():\n    {statement}\n"
     )
     # When
-    expected, found = sequential(project), distributed(pool, project)
+    expected, found = sequential(project), distributed(wide_fleet, project)
     # Then
     assert (found.code, expected.code) == (code, code), found
     assert line in found.out + found.err
@@ -437,7 +429,7 @@ def test_a_collection_that_a_hook_ends_has_the_exit_code_of_the_sequential_run(
     ids=["never distributed", "only distributed", "testmon"],
 )
 def test_a_project_that_cannot_be_distributed_is_one_clear_error(
-    pool: Fleet, tmp_path: Path, conftest: str, words: tuple[str, ...], line: str
+    wide_fleet: Fleet, tmp_path: Path, conftest: str, words: tuple[str, ...], line: str
 ) -> None:
     # Given
     project = tmp_path / "refusing"
@@ -445,7 +437,7 @@ def test_a_project_that_cannot_be_distributed_is_one_clear_error(
     (project / "test_one.py").write_text("def test_one(): ...\n")
     (project / "conftest.py").write_text(f"import pytest\n\n{conftest}")
     # When
-    found = distributed(pool, project, *words)
+    found = distributed(wide_fleet, project, *words)
     # Then
     assert found.code == 4, found
     assert line in found.err
@@ -454,7 +446,7 @@ def test_a_project_that_cannot_be_distributed_is_one_clear_error(
 
 @pytest.mark.parametrize("installed", [True, False])
 def test_a_process_looks_like_a_worker_of_xdist(
-    pool: Fleet, plain: Path, tmp_path: Path, installed: bool
+    wide_fleet: Fleet, plain: Path, tmp_path: Path, installed: bool
 ) -> None:
     # Given
     project = Path(shutil.copytree(plain, tmp_path / "looking"))
@@ -521,7 +513,7 @@ def test_more(request, worker_id, testrun_uid, record_property, number):
     )
     # When
     words = () if installed else ("-p", "no:xdist", "-p", "no:xdist.looponfail")
-    found = distributed(pool, project, "test_looks.py", "-s", *words, DCT_CHUNK_SECONDS="0.2")
+    found = distributed(wide_fleet, project, "test_looks.py", "-s", *words, DCT_CHUNK_SECONDS="0.2")
     # Then
     assert found.code == 0, found
     parts = [part for case in found.cases for part in case if part.startswith("property ")]
@@ -558,16 +550,15 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("database", "workers"),
-    [("sqlite", 1), ("sqlitefile", 2), ("pg", 2), ("mysql", 2)],
+    ("database", "shared"),
+    [("sqlite", "busy_fleet"), ("sqlitefile", "pair"), ("pg", "pair"), ("mysql", "pair")],
     indirect=["database"],
 )
 def test_torture_with_databases_ends_as_the_sequential_run(
-    fleet: Fleet, shelf: Path, database: dict[str, str], workers: int
+    shared: str, shelf: Path, database: dict[str, str], request: pytest.FixtureRequest
 ) -> None:
     # Given
-    for name in ("build-a", "build-b")[:workers]:
-        fleet.worker(name, slots=1, wait=True, app="dct_celery", host=list, **database)
+    fleet: Fleet = request.getfixturevalue(shared)
     expected = sequential(shelf, **database)
     # When
     found = distributed(fleet, shelf, **database)
@@ -591,14 +582,14 @@ def worst_parts(cases: Iterable[tuple[str, str, Iterable[str]]]) -> dict[tuple[s
     return found
 
 
-def test_dct_run_has_the_verdicts_of_the_sequential_run(pool: Fleet, plain: Path) -> None:
+def test_dct_run_has_the_verdicts_of_the_sequential_run(wide_fleet: Fleet, plain: Path) -> None:
     # Given
     words = ("test_outcomes.py", "test_scopes.py", "test_ids.py", "packaged", "test_zz_last.py",
              # It passes, and pytest's report calls the case skipped for its subtest.
              "--deselect=test_outcomes.py::test_subtests_that_skip")  # fmt: skip
     expected = sequential(plain, *words)
     # When
-    finished = pool.run(
+    finished = wide_fleet.run(
         plain,
         *("--backend", "pytest", "--junit-xml", "dct.xml", "--env", "TORTURE_*", "--", *words),
         PYTHONHASHSEED="7",
@@ -637,10 +628,10 @@ def test_dct_run_has_the_verdicts_of_the_sequential_run(pool: Fleet, plain: Path
     ],
 )
 def test_what_pytest_cannot_select_is_one_clear_error(
-    pool: Fleet, plain: Path, words: tuple[str, ...], code: int, message: str
+    wide_fleet: Fleet, plain: Path, words: tuple[str, ...], code: int, message: str
 ) -> None:
     # When
-    finished = pool.run(
+    finished = wide_fleet.run(
         plain,
         *("--backend", "pytest", "--env", "TORTURE_*", "--", *words),
         TORTURE_TOO="broken" if words == ("broken",) else "",

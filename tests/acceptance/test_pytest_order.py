@@ -9,11 +9,8 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.support.fleet import Finished, Fleet
 
@@ -83,15 +80,6 @@ def make_project(place: Path, tests: str) -> Path:
     (place / "pytest.ini").write_text("[pytest]\npythonpath = .\n")
     (place / "checks" / "test_it.py").write_text(tests)
     return place
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iterator[Fleet]:
-    """A pool with two workers of one slot each."""
-    with Fleet(tmp_path_factory.mktemp("pair"), fleet_store) as fleet:
-        fleet.worker()
-        fleet.worker("build-b")
-        yield fleet
 
 
 def run(fleet: Fleet, project: Path) -> Finished:

@@ -4,7 +4,6 @@ sequential run, whichever process it happens in, and each process tears down.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,15 +45,6 @@ class Test{number}:
         pass
 """
 WORDS = ("--tb=short", "-p", "no:cacheprovider")
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory, fleet_store: str) -> Iterator[Fleet]:
-    """Two workers of one slot each."""
-    with Fleet(tmp_path_factory.mktemp("pair"), fleet_store) as fleet:
-        fleet.worker()
-        fleet.worker("build-b")
-        yield fleet
 
 
 def make_project(place: Path, using: set[int]) -> Path:

@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,17 +134,6 @@ def compare_on(fleet: Fleet, torture: Torture, selection: str) -> list[str]:
     assert finished.json, finished
     fleet.assert_tidy()
     return differences(torture.sequential(selection), finished.json)
-
-
-@pytest.fixture(scope="module")
-def pair(
-    on_postgres: Torture, tmp_path_factory: pytest.TempPathFactory, fleet_store: str
-) -> Iterator[Fleet]:
-    """Two workers of one slot each."""
-    with Fleet(tmp_path_factory.mktemp("pair"), fleet_store) as fleet:
-        fleet.worker("build-0", **on_postgres.environment)
-        fleet.worker("build-1", **on_postgres.environment)
-        yield fleet
 
 
 @combinations((4, 1))

@@ -49,12 +49,11 @@ def dct_try(fleet: Fleet, project: Path, *arguments: str, **environment: str) ->
     return fleet.again("try", project, *arguments, **environment)
 
 
-def test_a_suite_with_the_same_verdicts_is_parity(fleet: Fleet, place: Path) -> None:
+def test_a_suite_with_the_same_verdicts_is_parity(wide_fleet: Fleet, place: Path) -> None:
     # Given
-    fleet.worker(slots=2)
     project = make_project(place, DIFFERENT)
     # When
-    finished = dct_try(fleet, project, "test_it.A", "test_it.C")
+    finished = dct_try(wide_fleet, project, "test_it.A", "test_it.C")
     # Then
     assert finished.code == 0, finished
     assert "parity:  the same verdict for all 2 tests, 1 of them failing in both" in finished.out
@@ -80,25 +79,22 @@ def test_where_slots_help_it_says_to_switch_and_how(fleet: Fleet, place: Path) -
     assert finished.json["slots"] == 4
 
 
-def test_the_first_run_is_one_process(fleet: Fleet, place: Path) -> None:
+def test_the_first_run_is_one_process(wide_fleet: Fleet, place: Path) -> None:
     # Given
-    fleet.worker(slots=2)
-    finished = dct_try(fleet, make_project(place, DIFFERENT))
+    finished = dct_try(wide_fleet, make_project(place, DIFFERENT))
     # When: it is asked for again
     run = finished.json["sequential"]["run"]
-    again = fleet.again("replay", place, run, "C.test_is_broken")
+    again = wide_fleet.again("replay", place, run, "C.test_is_broken")
     # Then
     assert "replaying 3 tests in 3 classes that ran in one process" in again.out, again
 
 
-def test_a_difference_is_bisected_and_named(fleet: Fleet, place: Path) -> None:
+def test_a_difference_is_bisected_and_named(pair: Fleet, place: Path) -> None:
     # Given: no failure is settled in the run itself, so B passes where A did not run before it
-    fleet.worker(slots=1)
-    fleet.worker("build-b")
     slow = DIFFERENT.replace('STATE.add("dirt")', 'STATE.add("dirt"); time.sleep(4)')
     project = make_project(place, slow)
     # When
-    finished = dct_try(fleet, project, "--chunk-seconds", "0.1", "--settle", "0")
+    finished = dct_try(pair, project, "--chunk-seconds", "0.1", "--settle", "0")
     # Then
     assert finished.code == 1, finished
     assert "parity:  no, 1 difference in 3 tests" in finished.out
@@ -159,26 +155,26 @@ def test_bad_input_is_one_line(
     assert not finished.inner_traceback
 
 
-def test_a_process_that_dies_is_said_to_be_more_than_one(fleet: Fleet, place: Path) -> None:
+def test_a_process_that_dies_is_said_to_be_more_than_one(busy_fleet: Fleet, place: Path) -> None:
     # Given
-    fleet.worker()
     dying = DIFFERENT.replace("self.assertEqual(1, 2)", "__import__('os')._exit(3)")
     # When
-    finished = dct_try(fleet, make_project(place, dying))
+    finished = dct_try(busy_fleet, make_project(place, dying))
     # Then
     assert "not all of it ran in one process" in finished.err, finished
     assert finished.json["tests"] == 3
 
 
 def test_a_suite_that_cannot_be_collected_replaces_an_earlier_comparison(
-    fleet: Fleet, place: Path
+    busy_fleet: Fleet, place: Path
 ) -> None:
     # Given
-    fleet.worker()
     project = make_project(place, PASSING, settings="import nowhere_to_be_found")
-    (fleet.folder / f"{fleet.name}-0.json").write_text('{"parity": true}')
+    (busy_fleet.folder / f"{busy_fleet.name}-{len(busy_fleet.runs)}.json").write_text(
+        '{"parity": true}'
+    )
     # When
-    finished = dct_try(fleet, project)
+    finished = dct_try(busy_fleet, project)
     # Then
     assert finished.code == 4, finished
     assert (finished.json["parity"], finished.json["exit_code"]) == (False, 4)

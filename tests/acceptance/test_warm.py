@@ -13,14 +13,13 @@ from tests.support.projects import PASSING, make_project, postgres_settings
 
 
 def test_a_run_after_it_finds_its_templates_and_says_what_that_saved(
-    fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
+    busy_fleet: Fleet, place: Path, postgres_server: EmbeddedPostgres
 ) -> None:
     # Given
-    fleet.worker()
     settings = "PROJECT_NAME = 'Book Shop'\n" + postgres_settings(postgres_server)
     project = make_project(place, PASSING, settings=settings)
     # When
-    warmed = fleet.again("warm", project)
+    warmed = busy_fleet.again("warm", project)
     # Then
     assert warmed.code == 0, warmed
     assert " is ready after " in warmed.out
@@ -28,7 +27,7 @@ def test_a_run_after_it_finds_its_templates_and_says_what_that_saved(
     assert "1 worker warm" in warmed.out
     assert "; the next run saves the " in warmed.out
     # When
-    finished = fleet.run(project, "--timing")
+    finished = busy_fleet.run(project, "--timing")
     # Then
     assert finished.code == 0, finished
     (how,) = finished.json["databases"]["workers"].values()
@@ -39,7 +38,7 @@ def test_a_run_after_it_finds_its_templates_and_says_what_that_saved(
         names = [name for (name,) in connection.execute("SELECT datname FROM pg_database")]
     template = re.compile(r"test_dct_t_[0-9a-f]{16}_default_book_shop_[0-9a-f]{6}")
     assert any(map(template.fullmatch, names))
-    fleet.assert_tidy()
+    busy_fleet.assert_tidy()
 
 
 def test_a_worker_warms_its_checkout_when_it_starts(
@@ -60,13 +59,12 @@ def test_a_worker_warms_its_checkout_when_it_starts(
 
 
 def test_workers_that_no_retry_makes_fit_are_named_and_end_it_with_4(
-    fleet: Fleet, place: Path
+    busy_fleet: Fleet, place: Path
 ) -> None:
     # Given a suite that cannot be built where a variable is missing
-    fleet.worker()
     project = make_project(place, PASSING, settings='SECRET_KEY = os.environ["SHELF_SECRET"]\n')
     # When
-    refused = fleet.again("warm", project, SHELF_SECRET="x")
+    refused = busy_fleet.again("warm", project, SHELF_SECRET="x")
     # Then
     assert refused.code == 4, refused
     assert "build-a@" in refused.err

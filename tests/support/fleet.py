@@ -331,10 +331,12 @@ class Fleet:
     def lasting_keys(self) -> list[str]:
         """Keys of this fleet's runs that the store would keep for longer than two minutes."""
         client: Any = self.client
+        # One look for all: a fleet that is shared has many runs.
+        runs = {running.run for running in self.runs}
         keys = [
             key.decode()
-            for running in self.runs
-            for key in client.scan_iter(f"*{running.run}*", count=10_000)
+            for key in client.scan_iter(f"*{self.name}-*", count=10_000)
+            if any(run in key.decode() for run in runs)
         ]
         return [key for key in keys if not 0 <= client.ttl(key) <= 120]
 

@@ -1,6 +1,7 @@
 """The shell scripts below deploy/test and deploy/demo.
 
-Which Pythons they find, when they make an environment, and what the matrix reports.
+Which Pythons they find, when they make an environment, what runs together, and what the matrix
+reports.
 """
 
 from __future__ import annotations
@@ -35,11 +36,9 @@ def python(path: Path, version: str) -> str:
 
 
 def shell(root: Path, script: str, **variables: str) -> tuple[int, list[str]]:
-    """Exit code and lines of a script that has sourced both files, as deploy/test does."""
-    head = (
-        f"set -euo pipefail; root={root}; cd {root}; source {DEPLOY}/venv.sh; source"
-        f" {DEPLOY}/matrix.sh\n"
-    )
+    """Exit code and lines of a script that has sourced the others, as deploy/test does."""
+    sources = "".join(f"source {DEPLOY}/{name}.sh\n" for name in ("venv", "together", "matrix"))
+    head = f"set -euo pipefail; root={root}; cd {root}\n{sources}"
     environment = {
         "PATH": f"{root}/bin:/usr/bin:/bin",
         "HOME": str(root),
@@ -101,6 +100,36 @@ def test_an_environment_of_the_newest_versions_lasts_a_day(root: Path) -> None:
     program(root / "bin" / "date", "echo 2026-01-02")
     # Then one with pinned versions would last
     assert makings(root, "-e", ".") == 1
+
+
+# -- checks at the same time -------------------------------------------------------------------
+
+
+def test_checks_run_at_the_same_time_and_are_shown_in_turn(root: Path) -> None:
+    # Given two that wait for one another
+    for own, other in (("one", "two"), ("two", "one")):
+        wait = f"until [[ -e {root}/{other}.there ]]; do sleep 0.01; done"
+        program(root / "bin" / own, f"touch {root}/{own}.there\n{wait}\necho chat\necho $0 $1\n")
+    # When
+    found = shell(root, "together 'one x' 'two y'; echo over")
+    # Then
+    lines = ["== one x", f"{root}/bin/one x", "== two y", f"{root}/bin/two y", "over"]
+    assert found == (0, lines)
+
+
+def test_the_first_check_that_fails_is_the_last_and_shown_in_full(root: Path) -> None:
+    # Given
+    program(root / "bin" / "fails", "echo what\necho why >&2\nexit 3")
+    program(root / "bin" / "endless", f"echo $$ > {root}/pid; exec sleep 600")
+    (root / "tmp").mkdir()
+    # When
+    script = "together 'echo passes' fails endless 'echo never'; echo over"
+    found = shell(root, script, TMPDIR=str(root / "tmp"))
+    # Then
+    assert found == (3, ["== echo passes", "passes", "== fails", "what", "why"])
+    assert list((root / "tmp").iterdir()) == []
+    pid = root / "pid"
+    assert not pid.exists() or not Path(f"/proc/{pid.read_text().strip()}").exists()
 
 
 # -- the matrix --------------------------------------------------------------------------------
