@@ -22,6 +22,7 @@ from _pytest.main import pytest_runtestloop as run_in_sequence
 
 from dct_celery import api
 from dct_celery.core import globs
+from dct_celery.core.model import RunReport
 from dct_celery.errors import (
     CollectionError,
     DctError,
@@ -201,6 +202,11 @@ class DispatcherSession:
             raise session.Failed(session.shouldfail)
         if session.shouldstop:
             raise session.Interrupted(session.shouldstop)
+        self._end_as(report, session)
+        return True
+
+    def _end_as(self, report: RunReport, session: pytest.Session) -> None:
+        """Gives the session the exit code of the run, where no test has given it one."""
         if report.exit_code == 7:
             self._exit = 7
         elif report.exit_code == 1 and not session.testsfailed:
@@ -209,7 +215,6 @@ class DispatcherSession:
             raise pytest.UsageError(report.note)
         elif report.exit_code not in (0, 1):
             pytest.exit(report.note, returncode=report.exit_code)
-        return True
 
     def _fall_back(self, session: pytest.Session, why: str) -> bool:
         """Collects and runs the tests as pytest does by itself."""
