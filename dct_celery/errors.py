@@ -98,13 +98,13 @@ class CollectionError(UsageError):
     """The suite could not be built."""
 
     def __init__(
-        self, message: str = "", *, detail: str = "", session: str = "", status: int = 0
+        self, message: str = "", *, detail: str = "", session: str = "", status: int | None = None
     ) -> None:
         super().__init__(message, detail=detail)
         self.session = session
         """What the framework itself has reported: see `wire.messages.Loaded`; may be empty."""
         self.status = status
-        """Exit status with which the framework ended by itself; 0 if it did not."""
+        """Exit status with which the framework ended by itself; None if it did not."""
 
 
 class NothingSelected(DctError):

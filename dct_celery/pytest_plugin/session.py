@@ -177,7 +177,7 @@ class DispatcherSession:
                 raise session.Failed(session.shouldfail) from None
             if replay.interrupted:
                 raise session.Interrupted(replay.interrupted) from None
-            if error.status not in (0, UsageError.exit_code):
+            if error.status not in (None, UsageError.exit_code):
                 pytest.exit(_told(error), returncode=error.status)
             raise pytest.UsageError(_told(error)) from error
         except Interrupted as error:

@@ -223,7 +223,7 @@ class Fatal(Message):
     #: As in `Loaded`.
     session: str = ""
     #: As in `errors.CollectionError`.
-    status: int = 0
+    status: int | None = None
 
 
 @message

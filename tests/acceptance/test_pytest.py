@@ -382,6 +382,7 @@ def test_where_tests_cannot_be_distributed_they_run_in_sequence_if_that_was_want
     [
         ("raise LookupError('no such group')", 3, "LookupError: no such group"),
         ("pytest.exit('the licence server is away', 9)", 9, "the licence server is away"),
+        ("pytest.exit('nothing to do today', 0)", 0, "nothing to do today"),
         ("raise pytest.UsageError('which group?')", 4, "which group?"),
     ],
 )

@@ -17,7 +17,7 @@ from typing import Any
 _ASKED = (
     "collect", "freeze", "get_freeze_count", "get_objects", "get_referrers", "unfreeze",
 )  # fmt: skip
-_unfreeze = gc.unfreeze
+_unfreeze = gc.unfreeze  # before `watch`
 
 
 class FrozenHeap:
